@@ -1,0 +1,40 @@
+//! The answer that every limiter gives: the five integers of the rate-limiting commands.
+
+use crate::time::Nanos;
+
+/// What a limiter says of one call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    /// Whether the call was refused.
+    pub(crate) limited: bool,
+    /// Capacity: the most cells that one instant can take.
+    pub(crate) limit: i64,
+    /// Cells that one more call could take now, 0..=limit.
+    pub(crate) remaining: i64,
+    /// Span until this same call would pass. `None` when it was not limited, and when it can never pass.
+    pub(crate) retry_after: Option<Nanos>,
+    /// Span until the limiter is as good as new.
+    pub(crate) reset_after: Nanos,
+}
+
+/// The unit of the two spans of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unit {
+    /// Whole seconds, the default.
+    Seconds,
+    /// Milliseconds, the option `MS`.
+    Millis,
+}
+
+impl Answer {
+    /// The five integers of the reply: limited, limit, remaining, retry_after (-1 for `None`), reset_after. Spans are
+    /// rounded up, so that who waits as told is never early.
+    pub(crate) fn integers(&self, unit: Unit) -> [i64; 5] {
+        let rounded_up = |span: Nanos| match unit {
+            Unit::Seconds => span.ceil_seconds(),
+            Unit::Millis => span.ceil_millis().0,
+        };
+        let retry_after = self.retry_after.map_or(-1, rounded_up);
+        [i64::from(self.limited), self.limit, self.remaining, retry_after, rounded_up(self.reset_after)]
+    }
+}

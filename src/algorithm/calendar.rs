@@ -1,0 +1,203 @@
+//! UTC days and hours of the proleptic Gregorian calendar, as Redis keys and answers write them.
+
+use crate::time::Millis;
+
+/// Milliseconds in an hour; UTC without leap seconds, as Unix time has it.
+const MILLIS_PER_HOUR: i64 = 3_600_000;
+const MILLIS_PER_DAY: i64 = 24 * MILLIS_PER_HOUR;
+
+/// The first millisecond after the year 9999, the last that eight digits can write.
+pub(crate) const END_OF_TIME: Millis = Millis(253_402_300_800_000);
+
+/// A day of the years 1 to 9999, held as the number `yyyymmdd` that it is written as: order is the calendar's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Day(u32);
+
+/// An hour of a day, 0..=23.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Hour(u8);
+
+impl Hour {
+    /// The hour `number`, if it is 0..=23.
+    pub(crate) fn new(number: u8) -> Option<Self> {
+        (number < 24).then_some(Self(number))
+    }
+
+    /// Every hour of a day, ascending.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        (0..24).map(Self)
+    }
+
+    /// Its number, 0..=23.
+    pub(crate) fn number(self) -> u8 {
+        self.0
+    }
+}
+
+/// The UTC day and hour of an instant, which lies between the epoch and the year 9999.
+pub(crate) fn day_and_hour(at: Millis) -> (Day, Hour) {
+    debug_assert!((0..END_OF_TIME.0).contains(&at.0));
+    let day = Day::from_days(at.0.div_euclid(MILLIS_PER_DAY));
+    let hour = at.0.rem_euclid(MILLIS_PER_DAY) / MILLIS_PER_HOUR;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0..=23")]
+    (day, Hour(hour as u8))
+}
+
+impl Day {
+    /// A date written `20220809` or `2022-08-09`; `None` for any other text and for days that do not exist.
+    pub(crate) fn parse(text: &[u8]) -> Option<Self> {
+        let digits: [u8; 8] = match *text {
+            [a, b, c, d, b'-', e, f, b'-', g, h] => [a, b, c, d, e, f, g, h],
+            [a, b, c, d, e, f, g, h] => [a, b, c, d, e, f, g, h],
+            _ => return None,
+        };
+        let mut number = 0;
+        for digit in digits {
+            if !digit.is_ascii_digit() {
+                return None;
+            }
+            number = number * 10 + u32::from(digit - b'0');
+        }
+        let day = Self(number);
+        day.exists().then_some(day)
+    }
+
+    /// The digits `20220809`.
+    pub(crate) fn digits(self) -> [u8; 8] {
+        let mut digits = [b'0'; 8];
+        let mut rest = self.0;
+        for digit in digits.iter_mut().rev() {
+            #[expect(clippy::cast_possible_truncation, reason = "a digit")]
+            let last = (rest % 10) as u8;
+            *digit += last;
+            rest /= 10;
+        }
+        digits
+    }
+
+    /// The number 20220809, as the index scores it.
+    pub(crate) fn number(self) -> u32 {
+        self.0
+    }
+
+    /// The first millisecond after the day.
+    pub(crate) fn end(self) -> Millis {
+        Millis((self.days() + 1) * MILLIS_PER_DAY)
+    }
+
+    /// The first six digits, 202208: year and month.
+    pub(crate) fn month(self) -> u32 {
+        self.0 / 100
+    }
+
+    fn exists(self) -> bool {
+        let (year, month, day) = (self.0 / 10_000, self.0 / 100 % 100, self.0 % 100);
+        let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+        let last = match month {
+            1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,
+            4 | 6 | 9 | 11 => 30,
+            2 if leap => 29,
+            2 => 28,
+            _ => return false,
+        };
+        year >= 1 && (1..=last).contains(&day)
+    }
+
+    /// Days since the epoch. Years are counted from March, so that the leap day comes last, in eras of 400 years.
+    /// Source: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", days_from_civil.
+    fn days(self) -> i64 {
+        let number = i64::from(self.0);
+        let (year, month, day) = (number / 10_000, number / 100 % 100, number % 100);
+        let year = if month <= 2 { year - 1 } else { year };
+        let era = year.div_euclid(400);
+        let year_of_era = year.rem_euclid(400);
+        let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+        let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+        era * 146_097 + day_of_era - 719_468
+    }
+
+    /// The inverse of [`Day::days`]; the same source, civil_from_days.
+    fn from_days(days: i64) -> Self {
+        let days = days + 719_468;
+        let era = days.div_euclid(146_097);
+        let day_of_era = days.rem_euclid(146_097);
+        let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let shifted_month = (5 * day_of_year + 2) / 153;
+        let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+        let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+        let year = year_of_era + era * 400 + i64::from(month <= 2);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "years 1 to 9999 only")]
+        Self((year * 10_000 + month * 100 + day) as u32)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::{Datelike, NaiveDate, Timelike};
+    use proptest::prelude::*;
+
+    fn oracle(date: NaiveDate) -> Day {
+        Day::parse(date.format("%Y%m%d").to_string().as_bytes()).expect("a day that exists")
+    }
+
+    #[test]
+    fn every_day_of_ten_thousand_years_agrees_with_chrono() {
+        let mut date = NaiveDate::from_ymd_opt(1, 1, 1).expect("a date");
+        let mut previous = None;
+        while date.year() <= 9999 {
+            let day = oracle(date);
+            let days = date.signed_duration_since(NaiveDate::default()).num_days();
+            assert_eq!(day.days(), days);
+            assert_eq!(Day::from_days(days), day);
+            assert_eq!(day.end().0, (days + 1) * MILLIS_PER_DAY);
+            assert_eq!(day.digits().as_slice(), date.format("%Y%m%d").to_string().as_bytes());
+            assert_eq!(Day::parse(date.format("%Y-%m-%d").to_string().as_bytes()), Some(day));
+            assert_eq!(i64::from(day.month()), i64::from(date.year()) * 100 + i64::from(date.month()));
+            assert!(previous < Some(day), "order is the calendar's");
+            previous = Some(day);
+            date = date.succ_opt().expect("a next day");
+        }
+    }
+
+    #[test]
+    fn every_number_of_eight_digits_is_a_day_exactly_if_chrono_has_it() {
+        // Two full eras: the rules of the calendar repeat after 400 years.
+        for number in 19_000_000u32..27_010_000 {
+            let (year, month, day) = (number / 10_000, number / 100 % 100, number % 100);
+            let exists = NaiveDate::from_ymd_opt(i32::try_from(year).expect("small"), month, day).is_some();
+            assert_eq!(Day::parse(number.to_string().as_bytes()).is_some(), exists, "{number}");
+        }
+    }
+
+    #[test]
+    fn other_texts_are_no_dates() {
+        for text in ["", "2022089", "202208090", "2022-8-9", "2022/08/09", "2022-0809", "00000101", "-2022080", "today"]
+        {
+            assert_eq!(Day::parse(text.as_bytes()), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_year_9999_is_the_last() {
+        let (day, hour) = day_and_hour(Millis(END_OF_TIME.0 - 1));
+        assert_eq!((day.number(), hour.number()), (99_991_231, 23));
+        assert_eq!(day.end(), END_OF_TIME);
+    }
+
+    proptest! {
+        #[test]
+        fn the_hour_of_every_instant_agrees_with_chrono(at in 0..END_OF_TIME.0) {
+            let instant = chrono::DateTime::from_timestamp_millis(at).expect("an instant");
+            let (day, hour) = day_and_hour(Millis(at));
+            prop_assert_eq!(day, oracle(instant.date_naive()));
+            prop_assert_eq!(u32::from(hour.number()), instant.hour());
+        }
+
+        #[test]
+        fn no_bytes_panic(text: Vec<u8>) {
+            let _ = Day::parse(&text);
+        }
+    }
+}

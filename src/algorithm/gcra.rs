@@ -1,0 +1,149 @@
+//! The generic cell rate algorithm: a leaky bucket whose whole state is one instant.
+//!
+//! Think of a queue that serves one cell every *emission interval* (`period / count`). The *theoretical arrival time*
+//! (TAT) is when that queue would be empty again. A call for q cells moves the TAT later by q intervals and passes if
+//! the TAT then lies no further ahead of the clock than the *tolerance*: the time that a whole burst takes to drain.
+//!
+//! Source: ITU-T I.371 (1996), virtual scheduling algorithm. Intervals are never rounded by themselves; q cells cost
+//! ⌊q × period / count⌋ ns, in 128 bits, so that the error of a high rate does not add up.
+
+use super::answer::Answer;
+use crate::time::Nanos;
+
+/// The highest rate: one cell per nanosecond, in cells per second.
+pub(crate) const MAX_RATE: i64 = 1_000_000_000;
+
+/// How fast a limiter drains and how much it takes at once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Quota {
+    limit: i64,
+    count: i64,
+    period: Nanos,
+    /// What `limit` cells cost: how far ahead of the clock a TAT may lie.
+    tolerance: Nanos,
+}
+
+/// Why numbers make no quota.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum QuotaError {
+    /// More than [`MAX_RATE`].
+    TooFast,
+    /// An instant or a span beyond 2⁶³ − 1 ns.
+    TooLong,
+}
+
+/// What becomes of the stored TAT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// It stays as it is, or stays absent.
+    Keep,
+    /// This instant replaces it.
+    Store(Nanos),
+    /// The limiter is full again: no state is the same as this state.
+    Clear,
+}
+
+/// The answer to a call, and the state that it leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Decision {
+    pub(crate) answer: Answer,
+    pub(crate) next: Next,
+}
+
+impl Quota {
+    /// `count` (≥ 1) cells per `period` (> 0), plus `max_burst` (≥ 0) at once.
+    pub(crate) fn new(max_burst: i64, count: i64, period: Nanos) -> Result<Self, QuotaError> {
+        debug_assert!(max_burst >= 0 && count >= 1 && period.0 > 0);
+        // One nanosecond is the shortest interval, so a period holds at most as many cells as nanoseconds.
+        if count > period.0 {
+            return Err(QuotaError::TooFast);
+        }
+        let limit = max_burst.checked_add(1).ok_or(QuotaError::TooLong)?;
+        let tolerance = mul_div(limit, period.0, count).ok_or(QuotaError::TooLong)?;
+        Ok(Self { limit, count, period, tolerance: Nanos(tolerance) })
+    }
+
+    /// How far ahead of the clock a TAT may lie, in nanoseconds: what a full burst costs.
+    pub(crate) fn tolerance(&self) -> Nanos {
+        self.tolerance
+    }
+
+    /// The answer to a call for `quantity` cells at `now` on a stored TAT: positive takes, 0 looks, negative gives
+    /// back. A TAT beyond `now` + tolerance (a raised rate, a clock that jumped) is read as that, and stored as that.
+    ///
+    /// # Errors
+    /// [`QuotaError::TooLong`] if `now` + tolerance does not fit.
+    pub(crate) fn decide(&self, tat: Option<Nanos>, now: Nanos, quantity: i64) -> Result<Decision, QuotaError> {
+        let horizon = now.0.checked_add(self.tolerance.0).ok_or(QuotaError::TooLong)?;
+        let start = tat.map_or(now.0, |tat| tat.0.clamp(now.0, horizon));
+        let untouched = match tat {
+            Some(tat) if tat.0 > horizon => Next::Store(Nanos(horizon)),
+            _ => Next::Keep,
+        };
+        let room = horizon - start;
+
+        let (limited, retry_after, end, next) = if quantity > self.limit {
+            (true, None, start, untouched)
+        } else if quantity > 0 {
+            let cost = self.cost(quantity);
+            if cost <= room {
+                (false, None, start + cost, Next::Store(Nanos(start + cost)))
+            } else {
+                (true, Some(Nanos(cost - room)), start, untouched)
+            }
+        } else if quantity == 0 {
+            (false, None, start, untouched)
+        } else {
+            // Whoever gives back a whole burst or more ends at full, so no more than that need be computed.
+            let returned = self.cost(quantity.checked_neg().map_or(self.limit, |given| given.min(self.limit)));
+            let end = (start - returned).max(now.0);
+            let next = match tat {
+                None => Next::Keep,
+                Some(_) if end == now.0 => Next::Clear,
+                Some(_) => Next::Store(Nanos(end)),
+            };
+            (false, None, end, next)
+        };
+
+        let answer = Answer {
+            limited,
+            limit: self.limit,
+            remaining: self.fitting(horizon - end),
+            retry_after,
+            reset_after: Nanos(end - now.0),
+        };
+        Ok(Decision { answer, next })
+    }
+
+    /// What `quantity` (0..=limit) cells cost, in ns: ⌊quantity × period / count⌋.
+    fn cost(&self, quantity: i64) -> i64 {
+        debug_assert!((0..=self.limit).contains(&quantity));
+        // The cost of the whole limit fitted when the quota was made, so the cost of a part of it does.
+        mul_div(quantity, self.period.0, self.count).unwrap_or(self.tolerance.0)
+    }
+
+    /// The most cells whose cost fits in `room` (≥ 0) ns: the largest r with ⌊r × period / count⌋ ≤ room, which is the
+    /// largest r with r × period < (room + 1) × count.
+    fn fitting(&self, room: i64) -> i64 {
+        debug_assert!((0..=self.tolerance.0).contains(&room));
+        let (room, count, period) = (i128::from(room), i128::from(self.count), i128::from(self.period.0));
+        let cells = match i64::try_from((room + 1) * count - 1) {
+            Ok(product) => product / self.period.0,
+            Err(_) => i64::try_from(((room + 1) * count - 1) / period).unwrap_or(self.limit),
+        };
+        // Rounding down may let a cell beyond the burst fit by less than a nanosecond.
+        cells.min(self.limit)
+    }
+}
+
+/// ⌊a × b / c⌋ for a, b ≥ 0 and c ≥ 1; `None` if it does not fit. Takes the 64-bit division where that will do: it is
+/// several times faster than the 128-bit one.
+fn mul_div(a: i64, b: i64, c: i64) -> Option<i64> {
+    match a.checked_mul(b) {
+        Some(product) => Some(product / c),
+        None => i64::try_from(i128::from(a) * i128::from(b) / i128::from(c)).ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

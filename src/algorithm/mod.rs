@@ -1,0 +1,7 @@
+//! What is true without Redis: pure functions from a state, a request and an instant to an answer and a new state.
+
+pub(crate) mod answer;
+pub(crate) mod calendar;
+pub(crate) mod gcra;
+pub(crate) mod number;
+pub(crate) mod tally;

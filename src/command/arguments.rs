@@ -1,0 +1,86 @@
+//! The grammar that all commands share: what a number, a period or a date may look like, and options in any order. Each
+//! error names the argument and says what would be right.
+
+use std::ops::RangeInclusive;
+
+use crate::algorithm::calendar::Day;
+use crate::algorithm::number::{PeriodError, parse_integer, parse_period};
+use crate::server::{Error, Shown, Str};
+use crate::time::Nanos;
+
+/// The argument `name`, an integer within `range`.
+pub(crate) fn integer(text: Str<'_>, name: &str, range: RangeInclusive<i64>) -> Result<i64, Error> {
+    parse_integer(text.bytes()).filter(|number| range.contains(number)).ok_or_else(|| {
+        let (min, max) = (range.start(), range.end());
+        let wanted = match (*min, *max) {
+            (i64::MIN, i64::MAX) => "an integer of 64 bits".to_owned(),
+            (min, i64::MAX) => format!("an integer of 64 bits, at least {min}"),
+            (min, max) => format!("an integer from {min} to {max}"),
+        };
+        Error::refused(format!("{name} must be {wanted}, not {}", Shown(text.bytes())))
+    })
+}
+
+/// The argument `period`, in seconds.
+pub(crate) fn period(text: Str<'_>) -> Result<Nanos, Error> {
+    parse_period(text.bytes()).map_err(|error| {
+        let wanted = match error {
+            PeriodError::Malformed => "a number of seconds, as 60 or 0.25",
+            PeriodError::TooPrecise => "seconds with at most nine digits after the point",
+            PeriodError::Zero => "more than 0 seconds",
+            PeriodError::TooLong => "at most 9223372036 seconds",
+        };
+        Error::refused(format!("period must be {wanted}, not {}", Shown(text.bytes())))
+    })
+}
+
+/// The argument `name`, a date.
+pub(crate) fn date(text: Str<'_>, name: &str) -> Result<Day, Error> {
+    Day::parse(text.bytes()).ok_or_else(|| {
+        Error::refused(format!("{name} must be a date, as 20220809 or 2022-08-09, not {}", Shown(text.bytes())))
+    })
+}
+
+/// Whether `text` is this keyword, in any case.
+pub(crate) fn is_keyword(text: Str<'_>, keyword: &str) -> bool {
+    text.bytes().eq_ignore_ascii_case(keyword.as_bytes())
+}
+
+/// The options of a call: keywords in any order, each at most once.
+pub(crate) struct Options<'a> {
+    rest: std::slice::Iter<'a, Str<'a>>,
+    /// What they may be, for errors.
+    grammar: &'static str,
+}
+
+impl<'a> Options<'a> {
+    pub(crate) fn new(arguments: &'a [Str<'a>], grammar: &'static str) -> Self {
+        Self { rest: arguments.iter(), grammar }
+    }
+
+    /// The next keyword.
+    pub(crate) fn next(&mut self) -> Option<Str<'a>> {
+        self.rest.next().copied()
+    }
+
+    /// The value of the keyword just read.
+    pub(crate) fn value(&mut self, keyword: &str) -> Result<Str<'a>, Error> {
+        self.next().ok_or_else(|| Error::refused(format!("{keyword} needs a value: {}", self.grammar)))
+    }
+
+    /// The error for a word that is no keyword.
+    pub(crate) fn unknown(&self, word: Str<'_>) -> Error {
+        Error::refused(format!("unknown option {}: the options are {}", Shown(word.bytes()), self.grammar))
+    }
+}
+
+/// Fills an option's place.
+///
+/// # Errors
+/// The option was given before.
+pub(crate) fn set_once<T>(place: &mut Option<T>, keyword: &str, value: T) -> Result<(), Error> {
+    match place.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(Error::refused(format!("{keyword} is given twice"))),
+    }
+}

@@ -1,0 +1,301 @@
+//! Commands: how the server is told of one, and how it calls one.
+
+use std::ffi::{CStr, c_char, c_int, c_uint};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{ptr, slice};
+
+use redis_module::raw::{self, RedisModuleCommandArg, RedisModuleCtx, RedisModuleString};
+
+use super::api::{api, optional};
+use super::context::Context;
+use super::error::Error;
+use super::info::Counter;
+use super::key::ok;
+use super::log;
+use super::setting::Setting;
+use super::string::Str;
+
+/// A command: what the server should know of it, and what it does.
+pub(crate) trait Command {
+    const SPEC: Spec;
+
+    /// Runs it. `arguments` are those after the command's name.
+    ///
+    /// # Errors
+    /// The reply to send, when nothing has been changed and nothing replied.
+    fn call(ctx: Context<'_>, arguments: &[Str<'_>]) -> Result<(), Error>;
+}
+
+/// The commands of one prefix.
+pub(crate) struct Family {
+    /// The ACL category, without `@`.
+    pub(crate) category: &'static CStr,
+    /// Counts the calls that were answered by an error.
+    pub(crate) bad_calls: &'static Counter,
+}
+
+/// What the server should know of a command whose one key is its first argument.
+pub(crate) struct Spec {
+    pub(crate) name: &'static CStr,
+    pub(crate) family: &'static Family,
+    pub(crate) key: KeyUse,
+    /// Whether it takes the same time whatever is stored.
+    pub(crate) fast: bool,
+    /// The fewest arguments, without the name.
+    pub(crate) fewest: c_int,
+    pub(crate) summary: &'static CStr,
+    pub(crate) complexity: &'static CStr,
+    pub(crate) since: &'static CStr,
+    /// What follows the key.
+    pub(crate) arguments: &'static [Arg],
+}
+
+/// What a command does with its key.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum KeyUse {
+    /// Reads it only.
+    Read,
+    /// Reads and changes it, and may need more memory.
+    Update,
+}
+
+/// One argument, as COMMAND DOCS describes it.
+pub(crate) struct Arg {
+    pub(crate) name: &'static CStr,
+    pub(crate) kind: Kind,
+    /// The keyword before it, if any.
+    pub(crate) token: Option<&'static CStr>,
+    pub(crate) optional: bool,
+}
+
+/// What an argument is.
+#[derive(Clone, Copy)]
+pub(crate) enum Kind {
+    Integer,
+    Double,
+    Text,
+    UnixTime,
+    /// Only its token.
+    Flag,
+    /// All of these, in order.
+    Block(&'static [Arg]),
+    /// One of these.
+    OneOf(&'static [Arg]),
+}
+
+impl Arg {
+    /// A positional argument that must be there.
+    pub(crate) const fn new(name: &'static CStr, kind: Kind) -> Self {
+        Self { name, kind, token: None, optional: false }
+    }
+
+    /// The same, after a keyword.
+    pub(crate) const fn token(self, token: &'static CStr) -> Self {
+        Self { token: Some(token), ..self }
+    }
+
+    /// The same, but it may be left out.
+    pub(crate) const fn optional(self) -> Self {
+        Self { optional: true, ..self }
+    }
+}
+
+/// A command as the front door lists it.
+pub(crate) struct Registration {
+    spec: &'static Spec,
+    entry: unsafe extern "C" fn(*mut RedisModuleCtx, *mut *mut RedisModuleString, c_int) -> c_int,
+    /// Registered only if this is on; and then another module may have the name already.
+    only_if: Option<&'static Setting>,
+}
+
+impl Registration {
+    /// The command `C`.
+    pub(crate) const fn of<C: Command>() -> Self {
+        Self { spec: &C::SPEC, entry: entry::<C>, only_if: None }
+    }
+
+    /// The command `C`, if a setting is on.
+    pub(crate) const fn only_if<C: Command>(setting: &'static Setting) -> Self {
+        Self { spec: &C::SPEC, entry: entry::<C>, only_if: Some(setting) }
+    }
+
+    /// Tells the server.
+    ///
+    /// # Errors
+    /// A sentence for the log.
+    pub(super) fn register(&self, ctx: Context<'_>) -> Result<(), String> {
+        if self.only_if.is_some_and(|setting| !setting.is_on()) {
+            return Ok(());
+        }
+        let spec = self.spec;
+        let name = spec.name.to_string_lossy();
+        let flags = match (spec.key, spec.fast) {
+            (KeyUse::Read, true) => c"readonly fast",
+            (KeyUse::Read, false) => c"readonly",
+            (KeyUse::Update, true) => c"write deny-oom fast",
+            (KeyUse::Update, false) => c"write deny-oom",
+        };
+        let create = api!(RedisModule_CreateCommand);
+        // SAFETY: the module is being loaded with this context; name and flags are C strings; the entry lives as long
+        // as the module.
+        let created = unsafe { create(ctx.raw(), spec.name.as_ptr(), Some(self.entry), flags.as_ptr(), 1, 1, 1) };
+        if created != ok() {
+            let why = format!("another module already has the command {name}");
+            return match self.only_if {
+                Some(_) => {
+                    log::warning(ctx, &format!("{why}; it stays with that module"));
+                    Ok(())
+                }
+                None => Err(why),
+            };
+        }
+        describe(ctx, spec)
+    }
+}
+
+/// Adds the ACL category of a family, on servers that let modules do so.
+pub(super) fn add_category(ctx: Context<'_>, family: &Family) {
+    if let Some(add) = optional!(RedisModule_AddACLCategory) {
+        // SAFETY: the module is being loaded with this context; the name is a C string, which the server copies. It
+        // fails if there is such a category already, which is as good.
+        unsafe { add(ctx.raw(), family.category.as_ptr()) };
+    }
+}
+
+/// Gives the server the documentation, key specification and ACL category of a command, as far as it takes them.
+fn describe(ctx: Context<'_>, spec: &Spec) -> Result<(), String> {
+    let Some(get_command) = optional!(RedisModule_GetCommand) else { return Ok(()) };
+    // SAFETY: the context is that of the load, the name a C string.
+    let command = unsafe { get_command(ctx.raw(), spec.name.as_ptr()) };
+    if command.is_null() {
+        return Err(format!("the server does not know the new command {}", spec.name.to_string_lossy()));
+    }
+
+    if optional!(RedisModule_AddACLCategory).is_some()
+        && let Some(set_categories) = optional!(RedisModule_SetCommandACLCategories)
+    {
+        // SAFETY: the command was just found; the category is a C string.
+        unsafe { set_categories(command, spec.family.category.as_ptr()) };
+    }
+
+    let Some(set_info) = optional!(RedisModule_SetCommandInfo) else { return Ok(()) };
+    let version = raw::RedisModuleCommandInfoVersion {
+        version: 1,
+        sizeof_historyentry: size_of::<raw::RedisModuleCommandHistoryEntry>(),
+        sizeof_keyspec: size_of::<raw::RedisModuleCommandKeySpec>(),
+        sizeof_arg: size_of::<RedisModuleCommandArg>(),
+    };
+    let key_flags = match spec.key {
+        KeyUse::Read => raw::REDISMODULE_CMD_KEY_RO | raw::REDISMODULE_CMD_KEY_ACCESS,
+        KeyUse::Update => {
+            raw::REDISMODULE_CMD_KEY_RW | raw::REDISMODULE_CMD_KEY_ACCESS | raw::REDISMODULE_CMD_KEY_UPDATE
+        }
+    };
+    // SAFETY: a structure of numbers and pointers, for which all zeroes mean "absent".
+    let mut key_specs: [raw::RedisModuleCommandKeySpec; 2] = unsafe { std::mem::zeroed() };
+    key_specs[0].flags = u64::from(key_flags);
+    key_specs[0].begin_search_type = raw::RedisModuleKeySpecBeginSearchType_REDISMODULE_KSPEC_BS_INDEX;
+    key_specs[0].bs.index.pos = 1;
+    key_specs[0].find_keys_type = raw::RedisModuleKeySpecFindKeysType_REDISMODULE_KSPEC_FK_RANGE;
+    key_specs[0].fk.range.keystep = 1;
+
+    let mut kept = Vec::new();
+    let key = raw_argument(&Arg::new(c"key", Kind::Text), &mut kept);
+    let key = RedisModuleCommandArg {
+        type_: raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_KEY,
+        key_spec_index: 0,
+        ..key
+    };
+    let mut arguments = raw_arguments(Some(key), spec.arguments, &mut kept);
+    let info = raw::RedisModuleCommandInfo {
+        version: &raw const version,
+        summary: spec.summary.as_ptr(),
+        complexity: spec.complexity.as_ptr(),
+        since: spec.since.as_ptr(),
+        history: ptr::null_mut(),
+        tips: ptr::null(),
+        arity: -(1 + spec.fewest),
+        key_specs: key_specs.as_mut_ptr(),
+        args: arguments.as_mut_ptr(),
+    };
+    // SAFETY: the server copies what `info` points to, all of which lives until the call returns; the lists end with
+    // an element of zeroes.
+    if unsafe { set_info(command, &raw const info) } == ok() {
+        Ok(())
+    } else {
+        Err(format!("the server refused the description of {}", spec.name.to_string_lossy()))
+    }
+}
+
+/// The arguments as the API wants them: a list that ends with an element of zeroes. Nested lists are put into `kept`,
+/// which must outlive the use of the list.
+fn raw_arguments(
+    first: Option<RedisModuleCommandArg>,
+    arguments: &[Arg],
+    kept: &mut Vec<Vec<RedisModuleCommandArg>>,
+) -> Vec<RedisModuleCommandArg> {
+    let mut list: Vec<_> = first.into_iter().collect();
+    for argument in arguments {
+        list.push(raw_argument(argument, kept));
+    }
+    // SAFETY: a structure of numbers and pointers.
+    list.push(unsafe { std::mem::zeroed() });
+    list
+}
+
+fn raw_argument(argument: &Arg, kept: &mut Vec<Vec<RedisModuleCommandArg>>) -> RedisModuleCommandArg {
+    let mut nested = |arguments| {
+        let mut list = raw_arguments(None, arguments, kept);
+        let start = list.as_mut_ptr();
+        kept.push(list);
+        start
+    };
+    let (code, subargs) = match argument.kind {
+        Kind::Integer => (raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_INTEGER, ptr::null_mut()),
+        Kind::Double => (raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_DOUBLE, ptr::null_mut()),
+        Kind::Text => (raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_STRING, ptr::null_mut()),
+        Kind::UnixTime => (raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_UNIX_TIME, ptr::null_mut()),
+        Kind::Flag => (raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_PURE_TOKEN, ptr::null_mut()),
+        Kind::Block(arguments) => (raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_BLOCK, nested(arguments)),
+        Kind::OneOf(arguments) => (raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_ONEOF, nested(arguments)),
+    };
+    let code: c_uint = code;
+    RedisModuleCommandArg {
+        name: argument.name.as_ptr(),
+        type_: code,
+        key_spec_index: -1,
+        token: argument.token.map_or(ptr::null::<c_char>(), CStr::as_ptr),
+        summary: ptr::null(),
+        since: ptr::null(),
+        flags: if argument.optional { raw::REDISMODULE_CMD_ARG_OPTIONAL.cast_signed() } else { 0 },
+        deprecated_since: ptr::null(),
+        subargs,
+        display_text: ptr::null(),
+    }
+}
+
+/// What the server calls for the command `C`.
+///
+/// # Safety
+/// Only the server may call it, with the context and the arguments of a command.
+unsafe extern "C" fn entry<C: Command>(
+    ctx: *mut RedisModuleCtx,
+    argv: *mut *mut RedisModuleString,
+    argc: c_int,
+) -> c_int {
+    // SAFETY: the server passed it, for this call.
+    let ctx = unsafe { Context::from_raw(ctx) };
+    let argc = usize::try_from(argc).unwrap_or_default();
+    // SAFETY: `argv` holds `argc` live strings for this call, and `Str` is laid out as the pointer it wraps.
+    let arguments = unsafe { slice::from_raw_parts(argv.cast::<Str<'_>>(), argc) };
+    // A panic must not unwind into the server. Commands reply last, so that an error can still be sent; what would be
+    // left half-written is thereby no more than what a bug can leave anyhow.
+    let outcome = catch_unwind(AssertUnwindSafe(|| C::call(ctx, &arguments[1..]))).unwrap_or_else(|_| {
+        Err(Error::refused("internal error in redis-meter, please report it with the server's log"))
+    });
+    if let Err(error) = outcome {
+        C::SPEC.family.bad_calls.add(1);
+        error.reply(ctx);
+    }
+    ok()
+}

@@ -1,0 +1,124 @@
+//! One running command: what it asks of the server besides keys, and how it replies.
+
+use std::ffi::{c_int, c_long};
+use std::marker::PhantomData;
+use std::ptr;
+
+use redis_module::raw::{self, RedisModuleCtx};
+
+use crate::time::Micros;
+
+use super::api::{api, optional};
+use super::clock;
+use super::string::Str;
+
+/// The context of the running command; lives as long as it.
+#[derive(Clone, Copy)]
+pub(crate) struct Context<'a> {
+    raw: *mut RedisModuleCtx,
+    life: PhantomData<&'a ()>,
+}
+
+impl Context<'_> {
+    /// # Safety
+    /// `raw` is the context that the server passed to a callback that runs now, and is not used after it returns.
+    pub(super) unsafe fn from_raw(raw: *mut RedisModuleCtx) -> Self {
+        Self { raw, life: PhantomData }
+    }
+
+    pub(super) fn raw(self) -> *mut RedisModuleCtx {
+        self.raw
+    }
+
+    /// The server's time; see [`clock::now`]. Read it once in a command.
+    pub(crate) fn now(self) -> Micros {
+        clock::now()
+    }
+
+    /// Tells who watches or caches `key` that it has changed.
+    pub(crate) fn signal_modified(self, key: Str<'_>) {
+        let signal = api!(RedisModule_SignalModifiedKey);
+        // SAFETY: the context is that of the running command, the key a live string.
+        unsafe { signal(self.raw, key.raw()) };
+    }
+
+    /// Whether an absent key of the same slot as `key` may be on another node, because the slot is being moved key by
+    /// key. Asks what the cluster would answer to a client that names both keys: while the slot moves and one of them
+    /// is not here, the answer is a redirection, and the call is refused.
+    pub(crate) fn may_be_elsewhere(self, key: Str<'_>, absent: Str<'_>) -> bool {
+        if !*facts::CLUSTER {
+            return false;
+        }
+        let call = api!(RedisModule_Call);
+        // SAFETY: the context is that of the running command; name and format are C strings, and the format asks for
+        // the two live strings that follow.
+        let reply = unsafe { call(self.raw, c"EXISTS".as_ptr(), c"ss".as_ptr(), key.raw(), absent.raw()) };
+        if reply.is_null() {
+            return true;
+        }
+        let free = api!(RedisModule_FreeCallReply);
+        // SAFETY: a reply that is not null is ours to free, once.
+        unsafe { free(reply) };
+        false
+    }
+
+    /// Replies an integer.
+    pub(crate) fn reply_integer(self, number: i64) {
+        let reply = api!(RedisModule_ReplyWithLongLong);
+        // SAFETY: the context is that of the running command.
+        unsafe { reply(self.raw, number) };
+    }
+
+    /// Replies a string.
+    pub(crate) fn reply_bytes(self, bytes: &[u8]) {
+        let reply = api!(RedisModule_ReplyWithStringBuffer);
+        // SAFETY: the context is that of the running command; `bytes` is valid for its length and copied.
+        unsafe { reply(self.raw, bytes.as_ptr().cast(), bytes.len()) };
+    }
+
+    /// Opens an array of `len` elements, which must follow.
+    pub(crate) fn reply_array(self, len: usize) {
+        let reply = api!(RedisModule_ReplyWithArray);
+        // SAFETY: the context is that of the running command.
+        unsafe { reply(self.raw, reply_len(len)) };
+    }
+
+    /// Opens a map of `pairs` keys and values, which must follow; for clients of RESP2 a flat array.
+    pub(crate) fn reply_map(self, pairs: usize) {
+        match optional!(RedisModule_ReplyWithMap) {
+            Some(reply) => {
+                // SAFETY: the context is that of the running command.
+                unsafe { reply(self.raw, reply_len(pairs)) };
+            }
+            None => self.reply_array(2 * pairs),
+        }
+    }
+
+    /// Replies an array of integers.
+    pub(crate) fn reply_integers<const N: usize>(self, numbers: [i64; N]) {
+        self.reply_array(N);
+        for number in numbers {
+            self.reply_integer(number);
+        }
+    }
+}
+
+fn reply_len(len: usize) -> c_long {
+    c_long::try_from(len).unwrap_or(c_long::MAX)
+}
+
+/// What stays true of a server for as long as it runs.
+pub(crate) mod facts {
+    use super::{api, c_int, ptr, raw};
+    use lazy_static::lazy_static;
+
+    lazy_static! {
+        /// Whether it is a node of a cluster.
+        pub(crate) static ref CLUSTER: bool = {
+            let flags = api!(RedisModule_GetContextFlags);
+            // SAFETY: without a context the call answers for the server alone.
+            let flags: c_int = unsafe { flags(ptr::null_mut()) };
+            flags & raw::REDISMODULE_CTX_FLAGS_CLUSTER.cast_signed() != 0
+        };
+    }
+}

@@ -1,0 +1,225 @@
+//! What a command does to a key, in the vocabulary of the core commands. One value says both what is written here and
+//! what replicas and the AOF are told, so that the two cannot differ; and it names the events that the key fires.
+
+use std::ffi::{CStr, c_int, c_void};
+use std::{ptr, slice};
+
+use redis_module::raw::{self, RedisModuleKey, RedisModuleString};
+
+use crate::time::Millis;
+
+use super::api::api;
+use super::context::Context;
+use super::string::{Constant, OwnedStr, Str};
+
+static KEEPTTL: Constant = Constant::new("KEEPTTL");
+static PXAT: Constant = Constant::new("PXAT");
+
+/// When a string expires after it is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expiry {
+    /// As before.
+    Keep,
+    /// At this instant.
+    At(Millis),
+}
+
+/// One core command, done to one key.
+#[derive(Clone, Copy)]
+pub(crate) enum Effect<'a> {
+    /// `SET key value KEEPTTL`, or with `PXAT`. A new key needs an expiry.
+    Set(Str<'a>, Expiry),
+    /// `HSET key field value [field value …]`
+    HashSet(&'a [(Str<'a>, Str<'a>)]),
+    /// `HDEL key field [field …]`
+    HashDelete(&'a [Str<'a>]),
+    /// `ZADD key score member`
+    SortedSetAdd(i64, Str<'a>),
+    /// `ZREM key member [member …]`
+    SortedSetRemove(&'a [Str<'a>]),
+    /// `PEXPIREAT key ms`
+    ExpireAt(Millis),
+    /// `PERSIST key`
+    Persist,
+    /// `DEL key`
+    Delete,
+}
+
+/// The longest list of arguments after the key that an effect has.
+const MOST_ARGUMENTS: usize = 15;
+
+impl Effect<'_> {
+    /// Writes to a key that was opened to be written and holds the right type, or nothing (`exists`).
+    pub(super) fn write(&self, key: *mut RedisModuleKey, exists: bool) {
+        match *self {
+            Self::Set(value, expiry) => {
+                if exists {
+                    overwrite(key, value.bytes());
+                } else {
+                    let set = api!(RedisModule_StringSet);
+                    // SAFETY: the key is open for writing, the value a live string, which the server shares.
+                    unsafe { set(key, value.raw()) };
+                }
+                if let Expiry::At(at) = expiry {
+                    set_expiry(key, at.0);
+                }
+            }
+            Self::HashSet(pairs) => {
+                for (field, value) in pairs {
+                    hash_set(key, field.raw(), value.raw());
+                }
+            }
+            Self::HashDelete(fields) => {
+                for field in fields {
+                    hash_set(key, field.raw(), raw::REDISMODULE_HASH_DELETE.cast_mut());
+                }
+            }
+            Self::SortedSetAdd(score, member) => {
+                let add = api!(RedisModule_ZsetAdd);
+                #[expect(clippy::cast_precision_loss, reason = "scores are dates and counts below 2^53")]
+                let score = score as f64;
+                // SAFETY: the key is open for writing and holds a sorted set or nothing; a null pointer means no flags.
+                unsafe { add(key, score, member.raw(), ptr::null_mut()) };
+            }
+            Self::SortedSetRemove(members) => {
+                let remove = api!(RedisModule_ZsetRem);
+                for member in members {
+                    // SAFETY: as above; a null pointer asks for no answer.
+                    unsafe { remove(key, member.raw(), ptr::null_mut()) };
+                }
+            }
+            Self::ExpireAt(at) => set_expiry(key, at.0),
+            Self::Persist => set_expiry(key, i64::from(raw::REDISMODULE_NO_EXPIRE)),
+            Self::Delete => {
+                let delete = api!(RedisModule_DeleteKey);
+                // SAFETY: the key is open for writing.
+                unsafe { delete(key) };
+            }
+        }
+    }
+
+    /// Tells replicas and the AOF.
+    pub(super) fn replicate(&self, ctx: Context<'_>, key: Str<'_>) {
+        let mut arguments = Arguments::of(key);
+        match *self {
+            Self::Set(value, Expiry::Keep) => arguments.add(value).add(KEEPTTL.get()).send(ctx, c"SET"),
+            Self::Set(value, Expiry::At(at)) => {
+                let at = OwnedStr::from_integer(at.0);
+                arguments.add(value).add(PXAT.get()).add(at.as_str()).send(ctx, c"SET");
+            }
+            Self::HashSet(pairs) => {
+                for (field, value) in pairs {
+                    arguments.add(*field).add(*value);
+                }
+                arguments.send(ctx, c"HSET");
+            }
+            Self::HashDelete(fields) => arguments.add_all(fields).send(ctx, c"HDEL"),
+            Self::SortedSetAdd(score, member) => {
+                let score = OwnedStr::from_integer(score);
+                arguments.add(score.as_str()).add(member).send(ctx, c"ZADD");
+            }
+            Self::SortedSetRemove(members) => arguments.add_all(members).send(ctx, c"ZREM"),
+            Self::ExpireAt(at) => {
+                let at = OwnedStr::from_integer(at.0);
+                arguments.add(at.as_str()).send(ctx, c"PEXPIREAT");
+            }
+            Self::Persist => arguments.send(ctx, c"PERSIST"),
+            Self::Delete => arguments.send(ctx, c"DEL"),
+        }
+    }
+
+    /// Fires the keyspace events; `emptied` if the key went with its last field or member.
+    pub(super) fn notify(&self, ctx: Context<'_>, key: Str<'_>, emptied: bool) {
+        match self {
+            Self::Set(_, expiry) => {
+                notify(ctx, raw::REDISMODULE_NOTIFY_STRING, c"set", key);
+                if let Expiry::At(_) = expiry {
+                    notify(ctx, raw::REDISMODULE_NOTIFY_GENERIC, c"expire", key);
+                }
+            }
+            Self::HashSet(_) => notify(ctx, raw::REDISMODULE_NOTIFY_HASH, c"hset", key),
+            Self::HashDelete(_) => notify(ctx, raw::REDISMODULE_NOTIFY_HASH, c"hdel", key),
+            Self::SortedSetAdd(..) => notify(ctx, raw::REDISMODULE_NOTIFY_ZSET, c"zadd", key),
+            Self::SortedSetRemove(_) => notify(ctx, raw::REDISMODULE_NOTIFY_ZSET, c"zrem", key),
+            Self::ExpireAt(_) => notify(ctx, raw::REDISMODULE_NOTIFY_GENERIC, c"expire", key),
+            Self::Persist => notify(ctx, raw::REDISMODULE_NOTIFY_GENERIC, c"persist", key),
+            Self::Delete => {}
+        }
+        if emptied {
+            notify(ctx, raw::REDISMODULE_NOTIFY_GENERIC, c"del", key);
+        }
+    }
+}
+
+/// Puts `value` into an existing string, in place where the length is the same; the expiry stays.
+fn overwrite(key: *mut RedisModuleKey, value: &[u8]) {
+    let dma = api!(RedisModule_StringDMA);
+    let mut len = 0;
+    let write = raw::REDISMODULE_WRITE.cast_signed();
+    // SAFETY: the key is open for writing and holds a string.
+    let mut data = unsafe { dma(key, &raw mut len, write) };
+    if len != value.len() {
+        let truncate = api!(RedisModule_StringTruncate);
+        // SAFETY: as above.
+        unsafe { truncate(key, value.len()) };
+        // SAFETY: as above; the truncation may have moved the bytes.
+        data = unsafe { dma(key, &raw mut len, write) };
+    }
+    debug_assert_eq!(len, value.len());
+    // SAFETY: the server lends `len` bytes at `data` to be written until the next call on the key.
+    let bytes = unsafe { slice::from_raw_parts_mut(data.cast::<u8>(), len) };
+    bytes.copy_from_slice(value);
+}
+
+fn hash_set(key: *mut RedisModuleKey, field: *mut RedisModuleString, value: *mut RedisModuleString) {
+    let set = api!(RedisModule_HashSet);
+    let end: *mut c_void = ptr::null_mut();
+    // SAFETY: the key is open for writing and holds a hash or nothing; one field, its value, and the end of the list.
+    unsafe { set(key, raw::REDISMODULE_HASH_NONE.cast_signed(), field, value, end) };
+}
+
+fn set_expiry(key: *mut RedisModuleKey, at: i64) {
+    let set = api!(RedisModule_SetAbsExpire);
+    // SAFETY: the key is open for writing.
+    unsafe { set(key, at) };
+}
+
+fn notify(ctx: Context<'_>, class: c_int, event: &CStr, key: Str<'_>) {
+    let notify = api!(RedisModule_NotifyKeyspaceEvent);
+    // SAFETY: the context is that of the running command, the event a C string, the key a live string.
+    unsafe { notify(ctx.raw(), class, event.as_ptr(), key.raw()) };
+}
+
+/// The arguments of a replicated command, on the stack.
+struct Arguments {
+    raw: [*mut RedisModuleString; 1 + MOST_ARGUMENTS],
+    len: usize,
+}
+
+impl Arguments {
+    fn of(key: Str<'_>) -> Self {
+        let mut arguments = Self { raw: [ptr::null_mut(); 1 + MOST_ARGUMENTS], len: 0 };
+        arguments.add(key);
+        arguments
+    }
+
+    fn add(&mut self, argument: Str<'_>) -> &mut Self {
+        self.raw[self.len] = argument.raw();
+        self.len += 1;
+        self
+    }
+
+    fn add_all(&mut self, arguments: &[Str<'_>]) -> &mut Self {
+        for argument in arguments {
+            self.add(*argument);
+        }
+        self
+    }
+
+    fn send(&self, ctx: Context<'_>, command: &CStr) {
+        let replicate = api!(RedisModule_Replicate);
+        // SAFETY: the context is that of the running command; `v` takes a vector of strings and its length, and all of
+        // them are live: the caller of `replicate` holds them.
+        unsafe { replicate(ctx.raw(), command.as_ptr(), c"v".as_ptr(), self.raw.as_ptr(), self.len) };
+    }
+}

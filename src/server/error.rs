@@ -1,0 +1,68 @@
+//! What a command answers when it refuses to run.
+
+use std::ffi::{CStr, CString};
+use std::fmt::{self, Display};
+
+use super::api::api;
+use super::context::Context;
+
+const WRONG_TYPE: &CStr = c"WRONGTYPE Operation against a key holding the wrong kind of value";
+
+/// Why a command has not run. Nothing has been changed.
+#[derive(Debug)]
+pub(crate) enum Error {
+    /// Too few or too many arguments: the server's standard text.
+    Arity,
+    /// A key of another type: the server's standard text.
+    WrongType,
+    /// A key that the command needs may be on another node while its slot moves.
+    TryAgain,
+    /// One plain sentence that names the argument and what would be right; `ERR ` is put before it.
+    Refused(String),
+}
+
+impl Error {
+    /// A refusal with this sentence.
+    pub(crate) fn refused(sentence: impl Display) -> Self {
+        Self::Refused(sentence.to_string())
+    }
+
+    pub(super) fn reply(&self, ctx: Context<'_>) {
+        match self {
+            Self::Arity => {
+                let wrong_arity = api!(RedisModule_WrongArity);
+                // SAFETY: the context is that of the running command.
+                unsafe { wrong_arity(ctx.raw()) };
+            }
+            Self::WrongType => reply_with_error(ctx, WRONG_TYPE),
+            Self::TryAgain => reply_with_error(
+                ctx,
+                c"TRYAGAIN part of this meter may be on another node while its slot moves, try again",
+            ),
+            Self::Refused(sentence) => {
+                // A line break would end the reply early; a NUL would end the C string.
+                let line: String = sentence.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+                let text = CString::new(format!("ERR {line}")).unwrap_or_default();
+                reply_with_error(ctx, &text);
+            }
+        }
+    }
+}
+
+fn reply_with_error(ctx: Context<'_>, text: &CStr) {
+    let reply = api!(RedisModule_ReplyWithError);
+    // SAFETY: the context is that of the running command; the text is a C string, which the server copies.
+    unsafe { reply(ctx.raw(), text.as_ptr()) };
+}
+
+/// A client's bytes as an error may show them: printable ASCII as it is, the rest escaped, shortened.
+pub(crate) struct Shown<'a>(pub(crate) &'a [u8]);
+
+impl Display for Shown<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const LONGEST: usize = 40;
+        let shown = &self.0[..self.0.len().min(LONGEST)];
+        let ellipsis = if self.0.len() > LONGEST { "..." } else { "" };
+        write!(out, "'{}{ellipsis}'", shown.escape_ascii())
+    }
+}

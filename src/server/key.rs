@@ -1,0 +1,264 @@
+//! An open key of a known type.
+
+use std::ffi::{c_int, c_void};
+use std::marker::PhantomData;
+use std::{ptr, slice};
+
+use redis_module::raw::{self, RedisModuleKey, RedisModuleString};
+
+use crate::time::Millis;
+
+use super::api::api;
+use super::context::Context;
+use super::effect::Effect;
+use super::error::Error;
+use super::string::{OwnedStr, Str};
+
+/// A type of value that a key can hold.
+pub(crate) trait ValueType {
+    const CODE: c_int;
+}
+
+/// Strings.
+pub(crate) enum Text {}
+/// Hashes.
+pub(crate) enum Hash {}
+/// Sorted sets.
+pub(crate) enum SortedSet {}
+
+#[allow(clippy::cast_possible_truncation, reason = "small constants that the bindings widen")]
+mod codes {
+    use super::{Hash, SortedSet, Text, ValueType, c_int, raw};
+
+    impl ValueType for Text {
+        const CODE: c_int = raw::REDISMODULE_KEYTYPE_STRING as c_int;
+    }
+    impl ValueType for Hash {
+        const CODE: c_int = raw::REDISMODULE_KEYTYPE_HASH as c_int;
+    }
+    impl ValueType for SortedSet {
+        const CODE: c_int = raw::REDISMODULE_KEYTYPE_ZSET as c_int;
+    }
+    pub(super) const EMPTY: c_int = raw::REDISMODULE_KEYTYPE_EMPTY as c_int;
+}
+
+const READ: c_int = raw::REDISMODULE_READ.cast_signed();
+const WRITE: c_int = raw::REDISMODULE_WRITE.cast_signed();
+
+/// An open key that holds a `T` or nothing. Closed when dropped.
+pub(crate) struct Key<'a, T> {
+    ctx: Context<'a>,
+    name: Str<'a>,
+    /// Null for an absent key that was opened to be read.
+    raw: *mut RedisModuleKey,
+    exists: bool,
+    holds: PhantomData<T>,
+}
+
+impl<'a, T: ValueType> Key<'a, T> {
+    /// Opens `name` to be read.
+    ///
+    /// # Errors
+    /// [`Error::WrongType`] if it holds anything but a `T`.
+    pub(crate) fn read(ctx: Context<'a>, name: Str<'a>) -> Result<Self, Error> {
+        Self::open(ctx, name, READ)
+    }
+
+    /// Opens `name` to be read and written.
+    ///
+    /// # Errors
+    /// As [`Key::read`].
+    pub(crate) fn write(ctx: Context<'a>, name: Str<'a>) -> Result<Self, Error> {
+        Self::open(ctx, name, READ | WRITE)
+    }
+
+    fn open(ctx: Context<'a>, name: Str<'a>, mode: c_int) -> Result<Self, Error> {
+        let open = api!(RedisModule_OpenKey);
+        // SAFETY: the context is that of the running command, the name a live string.
+        let raw = unsafe { open(ctx.raw(), name.raw(), mode) };
+        let mut key = Self { ctx, name, raw: raw.cast(), exists: false, holds: PhantomData };
+        let code = key.type_code();
+        key.exists = code != codes::EMPTY;
+        if key.exists && code != T::CODE { Err(Error::WrongType) } else { Ok(key) }
+    }
+
+    fn type_code(&self) -> c_int {
+        let key_type = api!(RedisModule_KeyType);
+        // SAFETY: the key is open, or null, which the call takes for an absent one.
+        unsafe { key_type(self.raw) }
+    }
+
+    /// Whether there is a value.
+    pub(crate) fn exists(&self) -> bool {
+        self.exists
+    }
+
+    /// When it expires, if it does.
+    pub(crate) fn expiry(&self) -> Option<Millis> {
+        if !self.exists {
+            return None;
+        }
+        let expiry = api!(RedisModule_GetAbsExpire);
+        // SAFETY: the key exists, so that it is open and not null.
+        let at = unsafe { expiry(self.raw) };
+        (at != i64::from(raw::REDISMODULE_NO_EXPIRE)).then_some(Millis(at))
+    }
+
+    /// Does what each of `effects` says to this key, in order: writes it, and then, with the key closed, replicates it,
+    /// tells who watches the key, and fires the events of the same commands. Call it when nothing can fail any more.
+    pub(crate) fn commit<'e>(self, effects: impl IntoIterator<Item = Effect<'e>> + Clone) {
+        for effect in effects.clone() {
+            effect.write(self.raw, self.exists);
+        }
+        let emptied = self.exists && self.type_code() == codes::EMPTY;
+        let (ctx, name) = (self.ctx, self.name);
+        drop(self);
+        for effect in effects.clone() {
+            effect.replicate(ctx, name);
+        }
+        ctx.signal_modified(name);
+        for effect in effects {
+            effect.notify(ctx, name, emptied);
+        }
+    }
+}
+
+impl<T> Drop for Key<'_, T> {
+    fn drop(&mut self) {
+        let close = api!(RedisModule_CloseKey);
+        // SAFETY: the key is open, or null, which the call takes; it is closed once.
+        unsafe { close(self.raw) };
+    }
+}
+
+impl Key<'_, Text> {
+    /// The value, if there is one.
+    pub(crate) fn value(&self) -> Option<&[u8]> {
+        if !self.exists {
+            return None;
+        }
+        let dma = api!(RedisModule_StringDMA);
+        let mut len = 0;
+        // SAFETY: the key exists and holds a string.
+        let data = unsafe { dma(self.raw, &raw mut len, READ) };
+        // SAFETY: the server lends `len` bytes at `data` until the key is written or closed, and `&self` outlives
+        // neither.
+        Some(unsafe { slice::from_raw_parts(data.cast(), len) })
+    }
+}
+
+impl Key<'_, Hash> {
+    /// How many fields there are.
+    pub(crate) fn len(&self) -> usize {
+        let value_length = api!(RedisModule_ValueLength);
+        // SAFETY: the key is open, or null, which the call takes for an absent one.
+        unsafe { value_length(self.raw) }
+    }
+
+    /// The value of a field, if it is there.
+    pub(crate) fn get(&self, field: Str<'_>) -> Option<OwnedStr> {
+        if !self.exists {
+            return None;
+        }
+        let hash_get = api!(RedisModule_HashGet);
+        let mut value: *mut RedisModuleString = ptr::null_mut();
+        let end: *mut c_void = ptr::null_mut();
+        // SAFETY: the key exists and holds a hash; one field, one place for its value, and the end of the list.
+        unsafe { hash_get(self.raw, raw::REDISMODULE_HASH_NONE.cast_signed(), field.raw(), &raw mut value, end) };
+        if value.is_null() {
+            return None;
+        }
+        // SAFETY: a value that is not null is a string of which we own a reference.
+        Some(unsafe { OwnedStr::from_raw(value) })
+    }
+
+    /// Calls `visit` with each field and its value. A field may be visited twice in a hash that is being resized.
+    pub(crate) fn each(&self, visit: &mut dyn FnMut(&[u8], &[u8])) {
+        if !self.exists {
+            return;
+        }
+        let create = api!(RedisModule_ScanCursorCreate);
+        // SAFETY: takes nothing.
+        let cursor = unsafe { create() };
+        let scan = api!(RedisModule_ScanKey);
+        let mut visit = visit;
+        // SAFETY: the key exists and holds a hash; the cursor is live; `visit_field` takes back what is passed as
+        // `&mut &mut dyn FnMut`, which outlives the call.
+        while unsafe { scan(self.raw, cursor, Some(visit_field), (&raw mut visit).cast()) } != 0 {}
+        let destroy = api!(RedisModule_ScanCursorDestroy);
+        // SAFETY: made above, freed once.
+        unsafe { destroy(cursor) };
+    }
+}
+
+unsafe extern "C" fn visit_field(
+    _key: *mut RedisModuleKey,
+    field: *mut RedisModuleString,
+    value: *mut RedisModuleString,
+    visit: *mut c_void,
+) {
+    // SAFETY: `each` passed a pointer to its `&mut dyn FnMut` and waits for this call.
+    let visit = unsafe { &mut *visit.cast::<&mut dyn FnMut(&[u8], &[u8])>() };
+    // SAFETY: the server keeps both strings for the call.
+    let field = unsafe { Str::from_raw(field) };
+    // SAFETY: as above.
+    let value = unsafe { Str::from_raw(value) };
+    visit(field.bytes(), value.bytes());
+}
+
+impl Key<'_, SortedSet> {
+    /// The score of a member, if it is there.
+    pub(crate) fn score(&self, member: Str<'_>) -> Option<f64> {
+        if !self.exists {
+            return None;
+        }
+        let zset_score = api!(RedisModule_ZsetScore);
+        let mut score = 0.0;
+        // SAFETY: the key exists and holds a sorted set; the member is a live string.
+        let found = unsafe { zset_score(self.raw, member.raw(), &raw mut score) };
+        (found == ok()).then_some(score)
+    }
+
+    /// The members with scores from `min` to `max`, ascending by score; `take` says of each whether to go on.
+    pub(crate) fn each_scored(&self, min: f64, max: f64, mut take: impl FnMut(&[u8]) -> bool) {
+        if !self.exists {
+            return;
+        }
+        let first = api!(RedisModule_ZsetFirstInScoreRange);
+        // SAFETY: the key exists and holds a sorted set.
+        unsafe { first(self.raw, min, max, 0, 0) };
+        while let Some(member) = self.current() {
+            if !take(&member) {
+                break;
+            }
+            let next = api!(RedisModule_ZsetRangeNext);
+            // SAFETY: a range was begun above.
+            unsafe { next(self.raw) };
+        }
+        let stop = api!(RedisModule_ZsetRangeStop);
+        // SAFETY: a range was begun above.
+        unsafe { stop(self.raw) };
+    }
+
+    fn current(&self) -> Option<OwnedStr> {
+        let end_reached = api!(RedisModule_ZsetRangeEndReached);
+        // SAFETY: called within a range.
+        if unsafe { end_reached(self.raw) } != 0 {
+            return None;
+        }
+        let current = api!(RedisModule_ZsetRangeCurrentElement);
+        // SAFETY: called within a range; a null pointer asks for no score.
+        let member = unsafe { current(self.raw, ptr::null_mut()) };
+        if member.is_null() {
+            return None;
+        }
+        // SAFETY: a member that is not null is a string of which we own a reference.
+        Some(unsafe { OwnedStr::from_raw(member) })
+    }
+}
+
+/// What the API answers when a call has worked.
+#[allow(clippy::cast_possible_truncation, reason = "a small constant that the bindings widen")]
+pub(super) const fn ok() -> c_int {
+    raw::REDISMODULE_OK as c_int
+}

@@ -1,0 +1,15 @@
+//! The configuration parameters.
+
+use crate::server::Setting;
+
+/// The most days that `retention-days` takes: a hundred years.
+const MOST_DAYS: i64 = 36_525;
+
+/// Days for which a meter's day is kept after its end; 0 keeps it until it is removed.
+pub(crate) static RETENTION_DAYS: Setting = Setting::number(c"retention-days", 0, 0..=MOST_DAYS);
+
+/// How far ahead of the server's clock the time of a hit may lie, in milliseconds.
+pub(crate) static MAX_FUTURE_MS: Setting = Setting::number(c"max-future-ms", 86_400_000, 0..=MOST_DAYS * 86_400_000);
+
+/// Whether CL.THROTTLE, the name that redis-cell uses, is registered too.
+pub(crate) static CL_THROTTLE: Setting = Setting::load_switch(c"cl-throttle");

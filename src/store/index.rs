@@ -1,0 +1,117 @@
+//! The index of a meter: the sorted set `K` of the days it holds, each with its number as its score. It is only touched
+//! by hits that open or close a day or an hour.
+//!
+//! It expires with the last of its days: never, while one of them does not expire; else no sooner than any of them.
+
+use crate::algorithm::calendar::Day;
+use crate::server::{Context, Effect, Error, Hash, Key, OwnedStr, SortedSet};
+use crate::time::Millis;
+
+use super::meter::Meter;
+
+/// At most so many entries of days that are gone are cleared away when a day is opened.
+const MOST_CLEARED: usize = 4;
+
+/// A change to the index, checked and ready to be made.
+pub(crate) struct IndexChange<'a> {
+    index: Key<'a, SortedSet>,
+    day: Day,
+    change: Change,
+}
+
+enum Change {
+    /// The day is held, and expires at this instant, or not at all.
+    Hold {
+        expire_at: Option<Millis>,
+        gone: Vec<OwnedStr>,
+    },
+    Remove,
+}
+
+impl<'a> IndexChange<'a> {
+    /// Makes sure of the entry of `day`, which expires at `expire_at`. Entries of days that had expired by themselves
+    /// before `expired_before` are cleared away.
+    ///
+    /// # Errors
+    /// `K` is no sorted set.
+    pub(crate) fn hold(
+        ctx: Context<'a>,
+        meter: Meter<'a>,
+        day: Day,
+        expire_at: Option<Millis>,
+        expired_before: Option<Day>,
+    ) -> Result<Self, Error> {
+        let index = Key::write(ctx, meter.key())?;
+        let gone = expired_before.map_or_else(Vec::new, |before| days_gone(ctx, meter, &index, before));
+        Ok(Self { index, day, change: Change::Hold { expire_at, gone } })
+    }
+
+    /// Removes the entry of `day`.
+    ///
+    /// # Errors
+    /// `K` is no sorted set.
+    pub(crate) fn remove(ctx: Context<'a>, meter: Meter<'a>, day: Day) -> Result<Self, Error> {
+        Ok(Self { index: Key::write(ctx, meter.key())?, day, change: Change::Remove })
+    }
+
+    /// Makes the change.
+    pub(crate) fn commit(self) {
+        let Self { index, day, change } = self;
+        let member = OwnedStr::new(&day.digits());
+        let held = index.score(member.as_str()).is_some();
+        match change {
+            Change::Remove => {
+                if held {
+                    index.commit([Effect::SortedSetRemove(&[member.as_str()])]);
+                }
+            }
+            Change::Hold { expire_at, gone } => {
+                let expiry = match (expire_at, index.exists(), index.expiry()) {
+                    (Some(at), false, _) => Some(Effect::ExpireAt(at)),
+                    (Some(at), true, Some(before)) if before < at => Some(Effect::ExpireAt(at)),
+                    (None, true, Some(_)) => Some(Effect::Persist),
+                    _ => None,
+                };
+                let add = (!held).then_some(Effect::SortedSetAdd(i64::from(day.number()), member.as_str()));
+                let gone: Vec<_> = gone.iter().map(OwnedStr::as_str).collect();
+                let clear = (!gone.is_empty()).then_some(Effect::SortedSetRemove(&gone));
+                let effects = [add, clear, expiry];
+                if effects.iter().any(Option::is_some) {
+                    index.commit(effects.into_iter().flatten());
+                }
+            }
+        }
+    }
+}
+
+fn days_gone(ctx: Context<'_>, meter: Meter<'_>, index: &Key<'_, SortedSet>, before: Day) -> Vec<OwnedStr> {
+    let mut gone = Vec::new();
+    index.each_scored(f64::NEG_INFINITY, f64::from(before.number() - 1), |member| {
+        if let Some(day) = Day::parse(member) {
+            let name = meter.day_key(day);
+            let absent = Key::<Hash>::read(ctx, name.as_str()).is_ok_and(|day| !day.exists());
+            if absent {
+                gone.push(OwnedStr::new(member));
+            }
+        }
+        gone.len() < MOST_CLEARED
+    });
+    gone
+}
+
+/// The days from `from` to `to` that the index names, ascending; whether they are still there, their keys say.
+///
+/// # Errors
+/// `K` is no sorted set, or one that is no index.
+pub(crate) fn days(ctx: Context<'_>, meter: Meter<'_>, from: Day, to: Day) -> Result<Vec<Day>, Error> {
+    let index = Key::<SortedSet>::read(ctx, meter.key())?;
+    let mut days = Some(Vec::new());
+    index.each_scored(f64::from(from.number()), f64::from(to.number()), |member| {
+        match (Day::parse(member).filter(|day| (from..=to).contains(day)), &mut days) {
+            (Some(day), Some(days)) => days.push(day),
+            _ => days = None,
+        }
+        days.is_some()
+    });
+    days.ok_or_else(|| Error::refused("the key holds a sorted set that is no meter's index of days; use another key"))
+}

@@ -1,0 +1,139 @@
+//! A meter is a key `K`; what belongs to it lies in keys whose names are derived from `K`.
+//!
+//! | key | type | content |
+//! |---|---|---|
+//! | `K` | sorted set | the index: the days held, see `index` |
+//! | `K:day:20220809` | hash | a day's counts, see `day` |
+//!
+//! In a cluster the derived keys must lie in `K`'s slot. If `K` has a hash tag they inherit it; otherwise the whole of
+//! `K` is made one, `{K}:day:…`.
+
+use crate::algorithm::calendar::Day;
+use crate::server::{Context, Error, OwnedStr, Str, facts};
+
+/// A meter, and how the names of its keys begin.
+#[derive(Clone, Copy)]
+pub(crate) struct Meter<'a> {
+    key: Str<'a>,
+    tagged: bool,
+}
+
+/// Names up to this length are put together on the stack.
+const SHORT: usize = 256;
+
+impl<'a> Meter<'a> {
+    /// The meter `key`.
+    ///
+    /// # Errors
+    /// In a cluster, a key that can be no hash tag.
+    pub(crate) fn new(key: Str<'a>) -> Result<Self, Error> {
+        let tagged = *facts::CLUSTER
+            && needs_tag(key.bytes()).ok_or_else(|| {
+                Error::refused(
+                    "in a cluster the key of a meter must not be empty, nor hold a } without a hash tag; \
+                     name it as {tag}rest, or without braces",
+                )
+            })?;
+        Ok(Self { key, tagged })
+    }
+
+    /// `K` itself.
+    pub(crate) fn key(&self) -> Str<'a> {
+        self.key
+    }
+
+    /// The key of a day's counts, `K:day:20220809`.
+    pub(crate) fn day_key(&self, day: Day) -> OwnedStr {
+        self.derived(&[b":day:", &day.digits()])
+    }
+
+    /// Whether the absent key `derived` may be on another node; see [`Context::may_be_elsewhere`].
+    ///
+    /// # Errors
+    /// [`Error::TryAgain`] if it may be.
+    pub(crate) fn ensure_absent(&self, ctx: Context<'_>, derived: Str<'_>) -> Result<(), Error> {
+        if ctx.may_be_elsewhere(self.key, derived) { Err(Error::TryAgain) } else { Ok(()) }
+    }
+
+    fn derived(&self, rest: &[&[u8]]) -> OwnedStr {
+        let key = self.key.bytes();
+        let (open, close): (&[u8], &[u8]) = if self.tagged { (b"{", b"}") } else { (b"", b"") };
+        let parts = [open, key, close].into_iter().chain(rest.iter().copied());
+        let len = parts.clone().map(<[u8]>::len).sum();
+        let mut short = [0; SHORT];
+        let mut long = Vec::new();
+        let name = match short.get_mut(..len) {
+            Some(name) => name,
+            None => {
+                long.resize(len, 0);
+                &mut long[..]
+            }
+        };
+        let mut at = 0;
+        for part in parts {
+            name[at..at + part.len()].copy_from_slice(part);
+            at += part.len();
+        }
+        OwnedStr::new(name)
+    }
+}
+
+/// Whether `key` must be wrapped in braces for its slot to be that of `{key}…`; `None` if even that will not do. The
+/// slot of a key is that of what stands between its first `{` and the first `}` after it, unless that is nothing; then
+/// it is that of the whole key. Source: the Redis Cluster specification, "Hash tags".
+fn needs_tag(key: &[u8]) -> Option<bool> {
+    let tag = key
+        .iter()
+        .position(|&byte| byte == b'{')
+        .and_then(|open| key[open + 1..].iter().position(|&byte| byte == b'}'))
+        .unwrap_or(0);
+    if tag > 0 {
+        return Some(false);
+    }
+    // Wrapped, the tag would end at the key's own `}`.
+    (!key.is_empty() && !key.contains(&b'}')).then_some(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// What a cluster hashes of a key, written as the specification puts it.
+    fn hashed(key: &[u8]) -> &[u8] {
+        let Some(open) = key.iter().position(|&byte| byte == b'{') else { return key };
+        let Some(len) = key[open + 1..].iter().position(|&byte| byte == b'}') else { return key };
+        if len == 0 { key } else { &key[open + 1..open + 1 + len] }
+    }
+
+    #[test]
+    fn keys_that_can_be_no_tag_are_refused() {
+        assert_eq!(needs_tag(b"kpi:app"), Some(true));
+        assert_eq!(needs_tag(b"{app}:kpi"), Some(false));
+        assert_eq!(needs_tag(b"a{b"), Some(true));
+        for refused in ["", "}", "a}b", "{}a", "}{a"] {
+            assert_eq!(needs_tag(refused.as_bytes()), None, "{refused:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn derived_keys_hash_as_the_meter_does(key in "[a{}:]{0,8}") {
+            let key = key.as_bytes();
+            match needs_tag(key) {
+                Some(true) => {
+                    let wrapped = [b"{", key, b"}:day:20220809"].concat();
+                    prop_assert_eq!(hashed(&wrapped), hashed(key));
+                }
+                Some(false) => {
+                    let derived = [key, b":day:20220809"].concat();
+                    prop_assert_eq!(hashed(&derived), hashed(key));
+                }
+                None => {
+                    let wrapped = [b"{", key, b"}:day:20220809"].concat();
+                    prop_assert_ne!(hashed(&wrapped), hashed(key));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! Units of time as types, so that no sum mixes them. Each is signed and counts either from the Unix epoch (an
+//! instant) or between two instants (a span). Conversions name the way they round.
+
+const NANOS_PER_MICRO: i64 = 1_000;
+const NANOS_PER_MILLI: i64 = 1_000_000;
+const NANOS_PER_SECOND: i64 = 1_000_000_000;
+const MICROS_PER_MILLI: i64 = 1_000;
+
+/// Nanoseconds: what limiters count in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Nanos(pub(crate) i64);
+
+/// Microseconds: what the server's clock counts in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Micros(pub(crate) i64);
+
+/// Milliseconds: what expiries and clients' timestamps count in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Millis(pub(crate) i64);
+
+impl Nanos {
+    /// The span or instant in milliseconds, rounded up.
+    pub(crate) fn ceil_millis(self) -> Millis {
+        Millis(ceil_div(self.0, NANOS_PER_MILLI))
+    }
+
+    /// The span or instant in milliseconds, rounded down.
+    pub(crate) fn floor_millis(self) -> Millis {
+        Millis(self.0.div_euclid(NANOS_PER_MILLI))
+    }
+
+    /// The span in whole seconds, rounded up.
+    pub(crate) fn ceil_seconds(self) -> i64 {
+        ceil_div(self.0, NANOS_PER_SECOND)
+    }
+}
+
+impl Micros {
+    /// The same instant in nanoseconds; a clock past the year 2262 stays there.
+    pub(crate) fn nanos(self) -> Nanos {
+        Nanos(self.0.saturating_mul(NANOS_PER_MICRO))
+    }
+
+    /// The same instant in milliseconds, rounded down.
+    pub(crate) fn floor_millis(self) -> Millis {
+        Millis(self.0.div_euclid(MICROS_PER_MILLI))
+    }
+}
+
+fn ceil_div(dividend: i64, divisor: i64) -> i64 {
+    dividend.div_euclid(divisor) + i64::from(dividend.rem_euclid(divisor) != 0)
+}

@@ -1,0 +1,427 @@
+//! Real servers for the tests: each on a free port, in a folder of its own, gone with the test.
+//!
+//! `METER_TEST_SERVER` names the one server program to test on; without it every program is tested that
+//! `scripts/fetch-servers` has fetched, or, where it has fetched none, those on the PATH. `METER_MODULE` names the
+//! module; without it the release build is tested.
+#![allow(dead_code, unreachable_pub, reason = "each test file includes this and uses a part of it")]
+
+use std::fs;
+use std::io::Read;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+pub use redis::Value;
+
+/// How long a server may take to do what it should do at once.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A server program.
+#[derive(Clone, Debug)]
+pub struct Program {
+    pub path: PathBuf,
+    /// `redis` or `valkey`.
+    pub product: String,
+    pub version: (u32, u32, u32),
+}
+
+impl Program {
+    fn at(path: PathBuf) -> Option<Self> {
+        let output = Command::new(&path).arg("--version").output().ok()?;
+        let text = String::from_utf8(output.stdout).ok()?;
+        let version = text.split_whitespace().find_map(|word| word.strip_prefix("v="))?;
+        let mut numbers = version.split('.').map(|number| number.parse().unwrap_or(0));
+        let mut next = || numbers.next().unwrap_or(0);
+        let version = (next(), next(), next());
+        Some(Self { path, product: text.split_whitespace().next()?.to_lowercase(), version })
+    }
+
+    pub fn is_valkey(&self) -> bool {
+        self.product == "valkey"
+    }
+
+    /// Whether it is Redis of at least this version, or any Valkey, which began as Redis 7.2.
+    pub fn has_redis(&self, major: u32, minor: u32) -> bool {
+        let version = if self.is_valkey() { (7, 2) } else { (self.version.0, self.version.1) };
+        version >= (major, minor)
+    }
+
+    /// Whether module configs, command documentation and key specifications are there.
+    pub fn is_7_or_later(&self) -> bool {
+        self.has_redis(7, 0)
+    }
+
+    /// Whether modules may add ACL categories.
+    pub fn has_module_categories(&self) -> bool {
+        if self.is_valkey() { self.version.0 >= 8 } else { self.has_redis(7, 4) }
+    }
+}
+
+/// The programs to test on.
+pub fn programs() -> &'static [Program] {
+    static PROGRAMS: OnceLock<Vec<Program>> = OnceLock::new();
+    PROGRAMS.get_or_init(|| {
+        if let Some(path) = std::env::var_os("METER_TEST_SERVER") {
+            let program = Program::at(path.clone().into());
+            return vec![program.unwrap_or_else(|| panic!("METER_TEST_SERVER: {} is no server", path.display()))];
+        }
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(".servers");
+        let mut found: Vec<Program> = fs::read_dir(folder)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .flat_map(|entry| ["redis-server", "valkey-server"].map(|name| entry.path().join(name)))
+            .filter_map(Program::at)
+            .collect();
+        if found.is_empty() {
+            found = ["redis-server", "valkey-server"].into_iter().filter_map(|name| Program::at(name.into())).collect();
+        }
+        assert!(!found.is_empty(), "no server program found: run scripts/fetch-servers, or set METER_TEST_SERVER");
+        found.sort_by(|a, b| (&a.product, a.version).cmp(&(&b.product, b.version)));
+        found
+    })
+}
+
+/// The module under test.
+pub fn module() -> &'static Path {
+    static MODULE: OnceLock<PathBuf> = OnceLock::new();
+    MODULE.get_or_init(|| {
+        if let Some(path) = std::env::var_os("METER_MODULE") {
+            return path.into();
+        }
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let path = root.join("target/release/libredis_meter.so");
+        let built = fs::metadata(&path).and_then(|data| data.modified());
+        let built = built.unwrap_or_else(|_| panic!("{} is missing: run make build", path.display()));
+        assert!(newest(&root.join("src")) <= built, "{} is older than src: run make build", path.display());
+        path
+    })
+}
+
+fn newest(folder: &Path) -> SystemTime {
+    let entries = fs::read_dir(folder).expect("a folder").flatten();
+    let times = entries.map(|entry| match entry.metadata().expect("metadata") {
+        data if data.is_dir() => newest(&entry.path()),
+        data => data.modified().expect("a time"),
+    });
+    times.max().unwrap_or(UNIX_EPOCH)
+}
+
+/// Runs a test on a fresh server with the module, of every program in turn.
+pub fn on_every_server(test: impl Fn(&mut Server)) {
+    on_every_program(|program| test(&mut Server::start(program, &[])));
+}
+
+/// Runs a test with every program in turn.
+pub fn on_every_program(test: impl Fn(&Program)) {
+    for program in programs() {
+        let _announce = Announce(program);
+        test(program);
+    }
+}
+
+struct Announce<'a>(&'a Program);
+
+impl Drop for Announce<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("failed on {} {:?}", self.0.product, self.0.version);
+        }
+    }
+}
+
+/// A running server.
+pub struct Server {
+    child: Child,
+    pub program: Program,
+    pub port: u16,
+    pub folder: tempfile::TempDir,
+    arguments: Vec<String>,
+}
+
+impl Server {
+    /// With the module, and these further arguments.
+    pub fn start(program: &Program, arguments: &[&str]) -> Self {
+        Self::with_module(program, "", arguments)
+    }
+
+    /// With the module loaded with `module_arguments`, separated by blanks.
+    pub fn with_module(program: &Program, module_arguments: &str, arguments: &[&str]) -> Self {
+        let load = format!("{} {module_arguments}", module().display());
+        let mut all = vec!["--loadmodule"];
+        all.extend(load.split_whitespace());
+        all.extend(arguments);
+        Self::bare(program, &all)
+    }
+
+    /// Without the module.
+    pub fn bare(program: &Program, arguments: &[&str]) -> Self {
+        Self::try_bare(program, arguments).unwrap_or_else(|log| panic!("the server did not start:\n{log}"))
+    }
+
+    /// Without the module; the log if the server ends at once.
+    pub fn try_bare(program: &Program, arguments: &[&str]) -> Result<Self, String> {
+        let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        loop {
+            let folder = tempfile::Builder::new().prefix("redis-meter-").tempdir().expect("a folder");
+            let port = free_port();
+            let child = spawn(program, &folder, port, &arguments);
+            let mut server = Self { child, program: program.clone(), port, folder, arguments: arguments.clone() };
+            if server.is_up() {
+                return Ok(server);
+            }
+            let log = server.log();
+            if !log.contains("Address already in use") {
+                return Err(log);
+            }
+        }
+    }
+
+    /// Stops it as `shutdown` says (`SAVE`, `NOSAVE`), and starts it again on the same files with these arguments.
+    pub fn restart_with(&mut self, shutdown: &str, arguments: &[&str]) {
+        let _ = self.connect().try_run(&format!("SHUTDOWN {shutdown}"));
+        self.child.wait().expect("the server ends");
+        self.arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        self.child = spawn(&self.program, &self.folder, self.port, &self.arguments);
+        assert!(self.is_up(), "the server did not start again:\n{}", self.log());
+    }
+
+    /// The same, with the same arguments.
+    pub fn restart(&mut self, shutdown: &str) {
+        let arguments = self.arguments.clone();
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        self.restart_with(shutdown, &arguments);
+    }
+
+    /// Another server of the same program, without the module, that replicates this one and has caught up.
+    pub fn replica(&self, arguments: &[&str]) -> Self {
+        let replica = Self::bare(&self.program, arguments);
+        replica.connect().run(&format!("REPLICAOF 127.0.0.1 {}", self.port));
+        self.wait_for_replica(&replica);
+        replica
+    }
+
+    /// Waits until `replica` has all that this server has written.
+    pub fn wait_for_replica(&self, replica: &Self) {
+        let field = |server: &Self, name: &str| server.connect().info_field("replication", name);
+        eventually("the replica catches up", || {
+            field(replica, "master_link_status").as_deref() == Some("up")
+                && field(replica, "slave_repl_offset") == field(self, "master_repl_offset")
+        });
+    }
+
+    /// A new connection that speaks RESP2.
+    pub fn connect(&self) -> Client {
+        self.connect_with("resp2")
+    }
+
+    /// A new connection that speaks RESP3.
+    pub fn connect_resp3(&self) -> Client {
+        self.connect_with("resp3")
+    }
+
+    fn connect_with(&self, protocol: &str) -> Client {
+        let address = format!("redis://127.0.0.1:{}/?protocol={protocol}", self.port);
+        let client = redis::Client::open(address).expect("an address");
+        let connection = client.get_connection().expect("a connection");
+        connection.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        Client(connection)
+    }
+
+    /// What the server has logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// Whether the process still runs.
+    pub fn is_alive(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    fn is_up(&mut self) -> bool {
+        let start = Instant::now();
+        while start.elapsed() < PATIENCE {
+            if !self.is_alive() {
+                return false;
+            }
+            let client = redis::Client::open(format!("redis://127.0.0.1:{}/", self.port)).expect("an address");
+            let pong = client.get_connection().and_then(|mut c| redis::cmd("PING").query::<String>(&mut c));
+            if pong.is_ok() && self.is_alive() {
+                return true;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        false
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let died = !self.is_alive();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            let log = self.log();
+            let tail: Vec<&str> = log.lines().rev().take(40).collect();
+            eprintln!("the server on port {} {}:", self.port, if died { "had ended" } else { "was running" });
+            tail.iter().rev().for_each(|line| eprintln!("  {line}"));
+        }
+    }
+}
+
+fn spawn(program: &Program, folder: &tempfile::TempDir, port: u16, arguments: &[String]) -> Child {
+    let folder = folder.path();
+    let log = fs::OpenOptions::new().create(true).append(true).open(folder.join("log")).expect("a log");
+    // The kernel ends the server when the thread that started it ends, however that comes about.
+    Command::new("setpriv")
+        .args(["--pdeathsig", "KILL"])
+        .arg(&program.path)
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+        .args(
+            ["--repl-diskless-sync-delay", "0", "--enable-debug-command", "yes"]
+                .iter()
+                .filter(|_| program.is_7_or_later()),
+        )
+        .args(arguments)
+        .arg("--dir")
+        .arg(folder)
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().expect("a log"))
+        .stderr(log)
+        .spawn()
+        .expect("a server, and setpriv of util-linux")
+}
+
+/// A port that nobody listens on, below those that the kernel gives to outgoing connections.
+fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = u16::try_from(std::process::id() % 20_000).expect("small");
+    loop {
+        let port = 10_000 + (start + 7 * NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000;
+        // A node of a cluster listens on a second port, 10000 higher.
+        if [port, port + 10_000].iter().all(|&port| TcpListener::bind(("127.0.0.1", port)).is_ok()) {
+            return port;
+        }
+    }
+}
+
+/// Waits until `condition` holds.
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Milliseconds since the epoch, now.
+pub fn now_ms() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after the epoch");
+    i64::try_from(now.as_millis()).expect("before the end of time")
+}
+
+/// A connection.
+pub struct Client(pub redis::Connection);
+
+impl Client {
+    /// Runs a command whose words are separated by blanks. Panics on an error.
+    pub fn run(&mut self, line: &str) -> Value {
+        self.try_run(line).unwrap_or_else(|error| panic!("{line}: {error}"))
+    }
+
+    /// The same; the text of an error, as the server sent it.
+    pub fn try_run(&mut self, line: &str) -> Result<Value, String> {
+        let words: Vec<&[u8]> = line.split_whitespace().map(str::as_bytes).collect();
+        self.try_call(&words)
+    }
+
+    /// Runs a command of any bytes.
+    pub fn try_call(&mut self, words: &[&[u8]]) -> Result<Value, String> {
+        let mut command = redis::Cmd::new();
+        for word in words {
+            command.arg(*word);
+        }
+        let value = command.query::<Value>(&mut self.0).and_then(Value::extract_error);
+        value.map_err(|error| match error.code() {
+            Some(code) => format!("{code} {}", error.detail().unwrap_or_default()),
+            None => error.to_string(),
+        })
+    }
+
+    /// The error that a command answers. Panics if it does not.
+    pub fn error(&mut self, line: &str) -> String {
+        self.try_run(line).err().unwrap_or_else(|| panic!("{line}: no error"))
+    }
+
+    /// A reply of integers.
+    pub fn ints(&mut self, line: &str) -> Vec<i64> {
+        redis::from_redis_value(self.run(line)).unwrap_or_else(|error| panic!("{line}: {error}"))
+    }
+
+    /// A reply of one integer.
+    pub fn int(&mut self, line: &str) -> i64 {
+        redis::from_redis_value(self.run(line)).unwrap_or_else(|error| panic!("{line}: {error}"))
+    }
+
+    /// A reply of strings, in the order sent.
+    pub fn strings(&mut self, line: &str) -> Vec<String> {
+        redis::from_redis_value(self.run(line)).unwrap_or_else(|error| panic!("{line}: {error}"))
+    }
+
+    /// A reply of one string, or nil.
+    pub fn string(&mut self, line: &str) -> Option<String> {
+        redis::from_redis_value(self.run(line)).unwrap_or_else(|error| panic!("{line}: {error}"))
+    }
+
+    /// A field of a section of INFO.
+    pub fn info_field(&mut self, section: &str, field: &str) -> Option<String> {
+        let text = self.string(&format!("INFO {section}")).expect("a text");
+        text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':').map(str::to_owned))
+    }
+
+    /// Every key of the chosen database with its type, value and expiry, for comparison.
+    pub fn contents(&mut self) -> Vec<(Vec<u8>, String, Value, i64)> {
+        let mut keys: Vec<Vec<u8>> = redis::from_redis_value(self.run("KEYS *")).expect("keys");
+        keys.sort();
+        let mut contents = Vec::new();
+        for key in keys {
+            let mut call = |words: &[&str], rest: &[&str]| {
+                let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
+                let rest = rest.iter().map(|word| word.as_bytes());
+                self.try_call(&[&words[..], &[&key]].concat().into_iter().chain(rest).collect::<Vec<_>>())
+                    .expect("a value")
+            };
+            let kind: String = redis::from_redis_value(call(&["TYPE"], &[])).expect("a type");
+            let value = match kind.as_str() {
+                "string" => call(&["GET"], &[]),
+                "hash" => sorted_pairs(call(&["HGETALL"], &[])),
+                "zset" => call(&["ZRANGE"], &["0", "-1", "WITHSCORES"]),
+                other => panic!("no keys of type {other} are expected"),
+            };
+            // Milliseconds since the epoch; older servers have no command that tells it, but dump it with the key.
+            let ttl: i64 = redis::from_redis_value(call(&["PTTL"], &[])).expect("a TTL");
+            contents.push((key, kind, value, ttl));
+        }
+        contents
+    }
+}
+
+fn sorted_pairs(value: Value) -> Value {
+    let mut pairs: Vec<(String, String)> = redis::from_redis_value(value).expect("pairs");
+    pairs.sort();
+    Value::Array(pairs.into_iter().flat_map(|(a, b)| [a, b]).map(|text| Value::BulkString(text.into_bytes())).collect())
+}
+
+/// The body of a file, or nothing.
+pub fn read_file(path: &Path) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    if let Ok(mut file) = fs::File::open(path) {
+        let _ = file.read_to_end(&mut bytes);
+    }
+    bytes
+}
