@@ -67,9 +67,7 @@ impl Day {
         let mut digits = [b'0'; 8];
         let mut rest = self.0;
         for digit in digits.iter_mut().rev() {
-            #[expect(clippy::cast_possible_truncation, reason = "a digit")]
-            let last = (rest % 10) as u8;
-            *digit += last;
+            *digit += (rest % 10) as u8;
             rest /= 10;
         }
         digits

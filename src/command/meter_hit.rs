@@ -68,10 +68,11 @@ impl Command for MeterHit {
                 None
             };
             save(counts, hour, after, expire_at);
-            match index {
-                Some(index) => index.commit(),
-                None => ctx.signal_modified(meter.key()),
+            if let Some(index) = index {
+                index.commit();
             }
+            // Whoever watches or caches the meter does so by its key.
+            ctx.signal_modified(meter.key());
             count_hits(request.n);
         }
 

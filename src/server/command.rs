@@ -1,6 +1,6 @@
 //! Commands: how the server is told of one, and how it calls one.
 
-use std::ffi::{CStr, c_char, c_int, c_uint};
+use std::ffi::{CStr, CString, c_char, c_int, c_uint};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::{ptr, slice};
 
@@ -171,11 +171,18 @@ fn describe(ctx: Context<'_>, spec: &Spec) -> Result<(), String> {
         return Err(format!("the server does not know the new command {}", spec.name.to_string_lossy()));
     }
 
-    if optional!(RedisModule_AddACLCategory).is_some()
-        && let Some(set_categories) = optional!(RedisModule_SetCommandACLCategories)
-    {
-        // SAFETY: the command was just found; the category is a C string.
-        unsafe { set_categories(command, spec.family.category.as_ptr()) };
+    if let Some(set_categories) = optional!(RedisModule_SetCommandACLCategories) {
+        // The server derives none from the flags of a module's command.
+        let mut categories = vec![if spec.key == KeyUse::Read { "read" } else { "write" }];
+        categories.push(if spec.fast { "fast" } else { "slow" });
+        if optional!(RedisModule_AddACLCategory).is_some() {
+            categories.extend(spec.family.category.to_str());
+        }
+        let categories = CString::new(categories.join(" ")).unwrap_or_default();
+        // SAFETY: the command was just found; the categories are a C string.
+        if unsafe { set_categories(command, categories.as_ptr()) } != ok() {
+            return Err(format!("the server refused the ACL categories of {}", spec.name.to_string_lossy()));
+        }
     }
 
     let Some(set_info) = optional!(RedisModule_SetCommandInfo) else { return Ok(()) };

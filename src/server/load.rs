@@ -100,6 +100,7 @@ fn set_up(module: &'static Module, ctx: Context<'_>, arguments: &[Str<'_>]) -> R
     if let Some(function) = api::missing() {
         return Err(format!("this server lacks {function}; Redis 6.2.2 or later, or any Valkey, is needed"));
     }
+    log::log_panics();
     set_options(ctx);
     setting::read_arguments(module.settings, arguments)?;
     setting::register_all(module.settings, ctx)?;

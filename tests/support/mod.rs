@@ -6,7 +6,6 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file includes this and uses a part of it")]
 
 use std::fs;
-use std::io::Read;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -111,17 +110,22 @@ fn newest(folder: &Path) -> SystemTime {
     times.max().unwrap_or(UNIX_EPOCH)
 }
 
-/// Runs a test on a fresh server with the module, of every program in turn.
-pub fn on_every_server(test: impl Fn(&mut Server)) {
+/// Runs a test on a fresh server with the module, of every program.
+pub fn on_every_server(test: impl Fn(&mut Server) + Sync) {
     on_every_program(|program| test(&mut Server::start(program, &[])));
 }
 
-/// Runs a test with every program in turn.
-pub fn on_every_program(test: impl Fn(&Program)) {
-    for program in programs() {
-        let _announce = Announce(program);
-        test(program);
-    }
+/// Runs a test with every program, at the same time: most tests wait more than they work.
+pub fn on_every_program(test: impl Fn(&Program) + Sync) {
+    thread::scope(|scope| {
+        for program in programs() {
+            let test = &test;
+            scope.spawn(move || {
+                let _announce = Announce(program);
+                test(program);
+            });
+        }
+    });
 }
 
 struct Announce<'a>(&'a Program);
@@ -140,6 +144,7 @@ pub struct Server {
     pub program: Program,
     pub port: u16,
     pub folder: tempfile::TempDir,
+    file: Option<String>,
     arguments: Vec<String>,
 }
 
@@ -165,12 +170,29 @@ impl Server {
 
     /// Without the module; the log if the server ends at once.
     pub fn try_bare(program: &Program, arguments: &[&str]) -> Result<Self, String> {
+        Self::launch(program, None, arguments)
+    }
+
+    /// With a configuration file; the log if the server ends at once.
+    pub fn with_file(program: &Program, file: &str, arguments: &[&str]) -> Result<Self, String> {
+        Self::launch(program, Some(file), arguments)
+    }
+
+    fn launch(program: &Program, file: Option<&str>, arguments: &[&str]) -> Result<Self, String> {
         let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        let file = file.map(str::to_owned);
         loop {
             let folder = tempfile::Builder::new().prefix("redis-meter-").tempdir().expect("a folder");
             let port = free_port();
-            let child = spawn(program, &folder, port, &arguments);
-            let mut server = Self { child, program: program.clone(), port, folder, arguments: arguments.clone() };
+            let child = spawn(program, file.as_deref(), &folder, port, &arguments);
+            let mut server = Self {
+                child,
+                program: program.clone(),
+                port,
+                folder,
+                file: file.clone(),
+                arguments: arguments.clone(),
+            };
             if server.is_up() {
                 return Ok(server);
             }
@@ -186,7 +208,7 @@ impl Server {
         let _ = self.connect().try_run(&format!("SHUTDOWN {shutdown}"));
         self.child.wait().expect("the server ends");
         self.arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
-        self.child = spawn(&self.program, &self.folder, self.port, &self.arguments);
+        self.child = spawn(&self.program, self.file.as_deref(), &self.folder, self.port, &self.arguments);
         assert!(self.is_up(), "the server did not start again:\n{}", self.log());
     }
 
@@ -232,6 +254,33 @@ impl Server {
         Client(connection)
     }
 
+    /// The commands in the server's append-only file since it began, without SELECT; needs `--appendonly yes`.
+    pub fn appended(&self) -> Vec<Vec<String>> {
+        let folder = self.folder.path();
+        let files = [folder.to_owned(), folder.join("appendonlydir")];
+        let files = files.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten();
+        let file = files.map(|entry| entry.path()).find(|path| {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            name == "appendonly.aof" || name.ends_with(".incr.aof")
+        });
+        let bytes = fs::read(file.expect("an append-only file")).expect("its bytes");
+        let mut rest = &bytes[..];
+        let mut commands = Vec::new();
+        while !rest.is_empty() {
+            let words = take_number(&mut rest, b'*');
+            let mut command = Vec::new();
+            for _ in 0..words {
+                let len = take_number(&mut rest, b'$');
+                command.push(String::from_utf8_lossy(&rest[..len]).into_owned());
+                rest = &rest[len + 2..];
+            }
+            if !command[0].eq_ignore_ascii_case("select") {
+                commands.push(command);
+            }
+        }
+        commands
+    }
+
     /// What the server has logged.
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
@@ -273,13 +322,14 @@ impl Drop for Server {
     }
 }
 
-fn spawn(program: &Program, folder: &tempfile::TempDir, port: u16, arguments: &[String]) -> Child {
+fn spawn(program: &Program, file: Option<&str>, folder: &tempfile::TempDir, port: u16, arguments: &[String]) -> Child {
     let folder = folder.path();
     let log = fs::OpenOptions::new().create(true).append(true).open(folder.join("log")).expect("a log");
     // The kernel ends the server when the thread that started it ends, however that comes about.
     Command::new("setpriv")
         .args(["--pdeathsig", "KILL"])
         .arg(&program.path)
+        .args(file)
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
         .args(
             ["--repl-diskless-sync-delay", "0", "--enable-debug-command", "yes"]
@@ -295,6 +345,14 @@ fn spawn(program: &Program, folder: &tempfile::TempDir, port: u16, arguments: &[
         .stderr(log)
         .spawn()
         .expect("a server, and setpriv of util-linux")
+}
+
+fn take_number(rest: &mut &[u8], prefix: u8) -> usize {
+    let end = rest.iter().position(|&byte| byte == b'\r').expect("a line");
+    assert_eq!(rest[0], prefix, "{}", rest.escape_ascii());
+    let number = std::str::from_utf8(&rest[1..end]).expect("digits").parse().expect("a number");
+    *rest = &rest[end + 2..];
+    number
 }
 
 /// A port that nobody listens on, below those that the kernel gives to outgoing connections.
@@ -317,6 +375,11 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(start.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
         thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// Sleeps for so many milliseconds.
+pub fn sleep_ms(ms: i64) {
+    thread::sleep(Duration::from_millis(ms.try_into().expect("not negative")));
 }
 
 /// Milliseconds since the epoch, now.
@@ -384,44 +447,47 @@ impl Client {
         text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':').map(str::to_owned))
     }
 
-    /// Every key of the chosen database with its type, value and expiry, for comparison.
-    pub fn contents(&mut self) -> Vec<(Vec<u8>, String, Value, i64)> {
+    /// Every key of the chosen database.
+    pub fn contents(&mut self) -> Vec<Entry> {
         let mut keys: Vec<Vec<u8>> = redis::from_redis_value(self.run("KEYS *")).expect("keys");
         keys.sort();
-        let mut contents = Vec::new();
-        for key in keys {
-            let mut call = |words: &[&str], rest: &[&str]| {
-                let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
-                let rest = rest.iter().map(|word| word.as_bytes());
-                self.try_call(&[&words[..], &[&key]].concat().into_iter().chain(rest).collect::<Vec<_>>())
-                    .expect("a value")
-            };
-            let kind: String = redis::from_redis_value(call(&["TYPE"], &[])).expect("a type");
-            let value = match kind.as_str() {
-                "string" => call(&["GET"], &[]),
-                "hash" => sorted_pairs(call(&["HGETALL"], &[])),
-                "zset" => call(&["ZRANGE"], &["0", "-1", "WITHSCORES"]),
-                other => panic!("no keys of type {other} are expected"),
-            };
-            // Milliseconds since the epoch; older servers have no command that tells it, but dump it with the key.
-            let ttl: i64 = redis::from_redis_value(call(&["PTTL"], &[])).expect("a TTL");
-            contents.push((key, kind, value, ttl));
-        }
-        contents
+        keys.into_iter().map(|key| self.entry(key)).collect()
     }
+
+    fn entry(&mut self, key: Vec<u8>) -> Entry {
+        let mut call = |command: &str, rest: &[&str]| {
+            let mut words = vec![command.as_bytes(), &key];
+            words.extend(rest.iter().map(|word| word.as_bytes()));
+            self.try_call(&words)
+        };
+        let kind: String = redis::from_redis_value(call("TYPE", &[]).expect("a type")).expect("a type");
+        let value = match kind.as_str() {
+            "string" => call("GET", &[]),
+            "hash" => call("HGETALL", &[]).map(sorted_pairs),
+            "zset" => call("ZRANGE", &["0", "-1", "WITHSCORES"]),
+            _ => call("DUMP", &[]),
+        };
+        let expiry = call("PEXPIRETIME", &[]).or_else(|_| {
+            // Redis 6.2 has no such command. Rounded to 1/10 s, the remaining time tells the same instant twice.
+            let ttl: i64 = redis::from_redis_value(call("PTTL", &[])?).expect("a TTL");
+            Ok::<_, String>(Value::Int(if ttl < 0 { ttl } else { (now_ms() + ttl + 50) / 100 * 100 }))
+        });
+        Entry { value: value.expect("a value"), expiry: expiry.expect("an expiry"), kind, key }
+    }
+}
+
+/// A key, for comparison: between servers, or before and after.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    pub key: Vec<u8>,
+    pub kind: String,
+    pub value: Value,
+    /// Milliseconds since the epoch; -1 for none.
+    pub expiry: Value,
 }
 
 fn sorted_pairs(value: Value) -> Value {
     let mut pairs: Vec<(String, String)> = redis::from_redis_value(value).expect("pairs");
     pairs.sort();
     Value::Array(pairs.into_iter().flat_map(|(a, b)| [a, b]).map(|text| Value::BulkString(text.into_bytes())).collect())
-}
-
-/// The body of a file, or nothing.
-pub fn read_file(path: &Path) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    if let Ok(mut file) = fs::File::open(path) {
-        let _ = file.read_to_end(&mut bytes);
-    }
-    bytes
 }

@@ -1,0 +1,146 @@
+//! In a cluster all of a meter's keys lie in one slot, and no hit is lost or counted twice while that slot moves.
+
+mod support;
+
+use support::{Client, Program, Server, eventually, on_every_program};
+
+const AT: i64 = 1_660_054_277_326;
+const DAY_MS: i64 = 86_400_000;
+
+/// A node that owns every slot.
+fn node(program: &Program) -> Server {
+    let server = Server::start(program, &["--cluster-enabled", "yes"]);
+    let slots: Vec<String> = (0..16_384).map(|slot| slot.to_string()).collect();
+    server.connect().run(&format!("CLUSTER ADDSLOTS {}", slots.join(" ")));
+    wait_until_ok(&server);
+    server
+}
+
+fn wait_until_ok(server: &Server) {
+    eventually("the cluster is up", || {
+        server.connect().string("CLUSTER INFO").is_some_and(|info| info.contains("cluster_state:ok"))
+    });
+}
+
+fn slot(redis: &mut Client, key: &str) -> i64 {
+    redis.int(&format!("CLUSTER KEYSLOT {key}"))
+}
+
+#[test]
+fn all_keys_of_a_meter_lie_in_one_slot() {
+    on_every_program(|program| {
+        let server = node(program);
+        let mut redis = server.connect();
+        for (key, day) in [
+            ("kpi:app:A", "{kpi:app:A}:day:20220809"),
+            ("kpi:{app}:A", "kpi:{app}:A:day:20220809"),
+            ("kpi{open", "{kpi{open}:day:20220809"),
+        ] {
+            assert_eq!(redis.ints(&format!("METER.HIT {key} AT {AT}")), [1, 1, 1]);
+            assert_eq!(redis.int(&format!("EXISTS {day}")), 1, "{key}");
+            assert_eq!(slot(&mut redis, key), slot(&mut redis, day), "{key}");
+            assert_eq!(redis.strings(&format!("METER.KPI {key} DAY 20220809")), ["day", "1", "14", "1"]);
+        }
+        assert_eq!(redis.int("DBSIZE"), 6);
+    });
+}
+
+#[test]
+fn keys_that_can_be_no_hash_tag_are_refused() {
+    on_every_program(|program| {
+        let server = node(program);
+        let mut redis = server.connect();
+        for key in [&b""[..], b"a}b", b"{}a"] {
+            let error = redis.try_call(&[b"METER.HIT", key]).expect_err("a refusal");
+            assert_eq!(
+                error,
+                "ERR in a cluster the key of a meter must not be empty, nor hold a } without a hash tag; \
+                 name it as {tag}rest, or without braces"
+            );
+        }
+        assert_eq!(redis.int("DBSIZE"), 0);
+    });
+}
+
+#[test]
+fn while_a_slot_moves_what_may_be_elsewhere_is_tried_again_and_nothing_is_lost_or_doubled() {
+    on_every_program(|program| {
+        let (source, target) = (node(program), Server::start(program, &["--cluster-enabled", "yes"]));
+        let (mut on_source, mut on_target) = (source.connect(), target.connect());
+        on_target.run(&format!("CLUSTER MEET 127.0.0.1 {}", source.port));
+        eventually("the nodes know each other", || {
+            let known = |redis: &mut Client| redis.string("CLUSTER NODES").expect("nodes").lines().count();
+            known(&mut on_source) == 2 && known(&mut on_target) == 2
+        });
+        wait_until_ok(&target);
+
+        let meter = "kpi:moving";
+        let days = [AT, AT + DAY_MS];
+        for at in days {
+            on_source.run(&format!("METER.HIT {meter} AT {at} BY 5"));
+        }
+        let slot = slot(&mut on_source, meter);
+        let id = |redis: &mut Client| redis.string("CLUSTER MYID").expect("an id");
+        let (source_id, target_id) = (id(&mut on_source), id(&mut on_target));
+        on_target.run(&format!("CLUSTER SETSLOT {slot} IMPORTING {source_id}"));
+        on_source.run(&format!("CLUSTER SETSLOT {slot} MIGRATING {target_id}"));
+        let migrate = |redis: &mut Client, key: &str| {
+            assert_eq!(redis.string(&format!("MIGRATE 127.0.0.1 {} {key} 0 5000", target.port)).as_deref(), Some("OK"));
+        };
+
+        // The second day has gone ahead.
+        migrate(&mut on_source, &format!("{{{meter}}}:day:20220810"));
+        assert_eq!(on_source.ints(&format!("METER.HIT {meter} AT {AT}")), [6, 6, 1]);
+        assert_eq!(on_source.strings(&format!("METER.KPI {meter} DAY 20220809")), ["day", "6", "14", "6"]);
+        for unsure in [
+            format!("METER.HIT {meter} AT {}", AT + DAY_MS),
+            format!("METER.HIT {meter} AT {} BY 0", AT + DAY_MS),
+            format!("METER.HIT {meter} AT {}", AT + 2 * DAY_MS),
+            format!("METER.KPI {meter} DAY 20220810"),
+            format!("METER.KPI {meter} FROM 20220801 TO 20220831"),
+        ] {
+            assert!(on_source.error(&unsure).starts_with("TRYAGAIN "), "{unsure}");
+        }
+
+        // The index follows; the first day is still behind.
+        migrate(&mut on_source, meter);
+        assert!(on_source.error(&format!("METER.HIT {meter} AT {AT}")).starts_with("ASK"));
+        let mut asking = |line: &str| {
+            on_target.run("ASKING");
+            on_target.try_run(line)
+        };
+        assert!(asking(&format!("METER.HIT {meter} AT {}", AT + DAY_MS)).is_ok());
+        assert!(asking(&format!("METER.HIT {meter} AT {AT}")).expect_err("unsure").starts_with("TRYAGAIN "));
+        assert!(asking(&format!("METER.KPI {meter} DAY 20220809")).expect_err("unsure").starts_with("TRYAGAIN "));
+
+        migrate(&mut on_source, &format!("{{{meter}}}:day:20220809"));
+        on_target.run(&format!("CLUSTER SETSLOT {slot} NODE {target_id}"));
+        on_source.run(&format!("CLUSTER SETSLOT {slot} NODE {target_id}"));
+        assert_eq!(on_target.ints(&format!("METER.HIT {meter} AT {AT}")), [7, 7, 1]);
+        assert_eq!(on_target.ints(&format!("METER.HIT {meter} AT {}", AT + DAY_MS)), [7, 7, 1]);
+        assert_eq!(on_target.ints(&format!("METER.HIT {meter} AT {}", AT + 2 * DAY_MS)), [1, 1, 1]);
+        assert_eq!(on_source.int("DBSIZE"), 0);
+    });
+}
+
+#[test]
+fn valkey_may_move_slots_in_one_step() {
+    on_every_program(|program| {
+        if !program.is_valkey() || program.version.0 < 9 {
+            return;
+        }
+        let (source, target) = (node(program), Server::start(program, &["--cluster-enabled", "yes"]));
+        let (mut on_source, mut on_target) = (source.connect(), target.connect());
+        on_target.run(&format!("CLUSTER MEET 127.0.0.1 {}", source.port));
+        wait_until_ok(&target);
+        let meter = "kpi:moving";
+        on_source.run(&format!("METER.HIT {meter} AT {AT}"));
+        let slot = slot(&mut on_source, meter);
+        let target_id = on_target.string("CLUSTER MYID").expect("an id");
+        eventually("the source knows the target", || {
+            on_source.try_run(&format!("CLUSTER MIGRATESLOTS SLOTSRANGE {slot} {slot} NODE {target_id}")).is_ok()
+        });
+        eventually("the slot has moved", || on_target.try_run(&format!("METER.HIT {meter} AT {AT} BY 0")).is_ok());
+        assert_eq!(on_target.ints(&format!("METER.HIT {meter} AT {AT}")), [2, 2, 1]);
+    });
+}

@@ -1,0 +1,145 @@
+//! What replicates is the effect: absolute values and expiries, as core commands, in one step; and a change fires the
+//! events of those commands, wakes who watches, and is told to clients that cache.
+
+mod support;
+
+use support::{Client, Server, Value, on_every_program};
+
+const AT: i64 = 1_660_054_277_326;
+
+fn lines(commands: Vec<Vec<String>>) -> Vec<String> {
+    commands.into_iter().map(|words| words.join(" ")).filter(|line| line != "MULTI" && line != "EXEC").collect()
+}
+
+#[test]
+fn a_hit_replicates_as_the_counts_it_leaves() {
+    on_every_program(|program| {
+        let server = Server::start(program, &["--appendonly", "yes", "--appendfsync", "always"]);
+        let mut redis = server.connect();
+        let mut seen = 0;
+        let mut appended = || {
+            let all = server.appended();
+            let new = lines(all[seen..].to_vec());
+            let whole = all[seen..].len() - new.len();
+            seen = all.len();
+            (new, whole == 2)
+        };
+        redis.run(&format!("METER.HIT m AT {AT}"));
+        let (commands, in_one_step) = appended();
+        assert_eq!(commands, ["HSET m:day:20220809 day 1 14 1", "ZADD m 20220809 20220809"]);
+        assert!(in_one_step, "two commands stand between MULTI and EXEC");
+        redis.run(&format!("METER.HIT m AT {AT} BY 41"));
+        assert_eq!(appended().0, ["HSET m:day:20220809 day 42 14 42"]);
+        redis.run(&format!("METER.HIT m AT {}", AT + 3_600_000));
+        assert_eq!(appended().0, ["HSET m:day:20220809 day 43 15 1"]);
+        redis.run(&format!("METER.HIT m AT {} BY -1", AT + 3_600_000));
+        assert_eq!(appended().0, ["HSET m:day:20220809 day 42", "HDEL m:day:20220809 15"]);
+        redis.run(&format!("METER.HIT m AT {AT} BY -42"));
+        assert_eq!(appended().0, ["HDEL m:day:20220809 day 14", "ZREM m 20220809"]);
+    });
+}
+
+#[test]
+fn a_taken_cell_replicates_as_the_tat_and_an_absolute_expiry() {
+    on_every_program(|program| {
+        let server = Server::start(program, &["--appendonly", "yes", "--appendfsync", "always"]);
+        let mut redis = server.connect();
+        redis.run("CELL.THROTTLE u 99 1 0.1");
+        redis.run("CELL.THROTTLE u 99 1 0.1");
+        let tat = redis.string("GET u").expect("a state");
+        redis.run("CELL.THROTTLE u 99 1 0.1 -9");
+        let commands = lines(server.appended());
+        let words: Vec<&str> = commands[0].split(' ').collect();
+        assert_eq!((words[0], words[1], words[3], words.len()), ("SET", "u", "PXAT", 5));
+        // The expiry is late enough for the next cell, and is kept.
+        assert_eq!(commands[1], format!("SET u {tat} KEEPTTL"));
+        assert_eq!(commands[2], "DEL u");
+    });
+}
+
+#[test]
+fn a_change_fires_the_events_of_what_it_replicates() {
+    on_every_program(|program| {
+        let server = Server::start(program, &["--notify-keyspace-events", "KEA"]);
+        let (mut redis, mut listener) = (server.connect(), server.connect());
+        listener.run("PSUBSCRIBE __keyevent@0__:*");
+        for call in [
+            "CELL.THROTTLE u 99 1 0.1",
+            "CELL.THROTTLE u 99 1 0.1",
+            "CELL.THROTTLE u 99 1 0.1 -9",
+            &format!("METER.HIT m AT {AT}"),
+            &format!("METER.HIT m AT {AT}"),
+            &format!("METER.HIT m AT {AT} BY -2"),
+        ] {
+            redis.run(call);
+        }
+        redis.run("SET end 1");
+        let mut events = Vec::new();
+        loop {
+            let words: Vec<String> =
+                redis::from_redis_value(listener.0.recv_response().expect("an event")).expect("words");
+            let event = words[2].strip_prefix("__keyevent@0__:").expect("a key event");
+            if words[3] == "end" {
+                break;
+            }
+            events.push(format!("{event} {}", words[3]));
+        }
+        events.retain(|event| !event.starts_with("new "));
+        let day = "m:day:20220809";
+        let expected = [
+            "set u",
+            "expire u",
+            "set u",
+            "del u",
+            &format!("hset {day}"),
+            "zadd m",
+            &format!("hset {day}"),
+            &format!("hdel {day}"),
+            &format!("del {day}"),
+            "zrem m",
+            "del m",
+        ];
+        assert_eq!(events, expected);
+    });
+}
+
+#[test]
+fn every_change_of_a_meter_is_a_change_of_its_key() {
+    on_every_program(|program| {
+        let server = Server::start(program, &[]);
+        let (mut redis, mut watcher) = (server.connect(), server.connect());
+        // It opens a day, an hour, nothing; takes back a part, and all.
+        for hit in [format!("AT {AT}"), format!("AT {}", AT + 3_600_000), format!("AT {AT}"), format!("AT {AT} BY -1")]
+        {
+            for watched in ["m", "m:day:20220809"] {
+                watcher.run(&format!("WATCH {watched}"));
+                redis.run(&format!("METER.HIT m {hit}"));
+                watcher.run("MULTI");
+                watcher.run("PING");
+                assert_eq!(watcher.run("EXEC"), Value::Nil, "{watched} after {hit}");
+            }
+        }
+    });
+}
+
+#[test]
+fn clients_that_cache_a_meter_are_told_of_every_hit() {
+    on_every_program(|program| {
+        let server = Server::start(program, &[]);
+        let mut redis = server.connect();
+        redis.run(&format!("METER.HIT m AT {AT}"));
+        let address = format!("redis://127.0.0.1:{}/?protocol=resp3", server.port);
+        let (sender, told) = std::sync::mpsc::channel();
+        let client = redis::Client::open(address).expect("an address");
+        let mut connection = client.get_connection().expect("a connection");
+        connection.set_push_sender(sender);
+        let mut cacher = Client(connection);
+        cacher.run("CLIENT TRACKING on");
+        cacher.run("METER.KPI m DAY 20220809");
+        redis.run(&format!("METER.HIT m AT {AT}"));
+        cacher.run("PING");
+        let push = told.try_recv().expect("an invalidation");
+        assert_eq!(push.kind, redis::PushKind::Invalidate);
+        assert_eq!(push.data, [Value::Array(vec![Value::BulkString(b"m".into())])]);
+    });
+}

@@ -1,0 +1,217 @@
+//! No bytes, key type, stored value or number takes the server down, leaves a key half-written, or breaks the protocol.
+//!
+//! `METER_FUZZ_CALLS` sets the number of calls on each server, `METER_FUZZ_SEED` repeats a run.
+
+mod support;
+
+use support::{Client, Server, Value, now_ms, on_every_program};
+
+/// A small generator of pseudo-random numbers (xorshift64*), so that a run can be repeated from its seed.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        usize::try_from(self.next() % u64::try_from(n).expect("small")).expect("small")
+    }
+
+    fn pick<'a, T: ?Sized>(&mut self, from: &[&'a T]) -> &'a T {
+        from[self.below(from.len())]
+    }
+}
+
+/// Arguments that have broken parsers before.
+const WORDS: [&str; 56] = [
+    "",
+    "0",
+    "1",
+    "-1",
+    "2",
+    "10",
+    "60",
+    "-0",
+    "+1",
+    "01",
+    " 1",
+    "1 ",
+    "1.5",
+    "0.25",
+    "0.000000001",
+    "0.0000000001",
+    ".5",
+    "1.",
+    "1e3",
+    "inf",
+    "-inf",
+    "nan",
+    "NaN",
+    "9223372036854775807",
+    "-9223372036854775808",
+    "9223372036854775808",
+    "9223372036.854775807",
+    "9223372036",
+    "1000000000",
+    "1000000001",
+    "4294967296",
+    "2147483648",
+    "18446744073709551616",
+    "1660054277326",
+    "1660054277",
+    "99999999999",
+    "253402300799999",
+    "253402300800000",
+    "20220809",
+    "2022-08-09",
+    "20220230",
+    "99991231",
+    "00000101",
+    "BY",
+    "by",
+    "AT",
+    "DAY",
+    "FROM",
+    "TO",
+    "HOUR",
+    "MONTH",
+    "TOTAL",
+    "MS",
+    "%s%n%s%n",
+    "\r\n$-1\r\n",
+    "\0",
+];
+
+/// Keys of every type, with values that are and are not states; the last two are only ever written by the module.
+const KEYS: [&str; 15] = [
+    "absent", "text", "number", "far", "list", "set", "hash", "zset", "stream", "hyper", "m", "bad", "expired",
+    "only:m", "only:u",
+];
+
+fn prepare(redis: &mut Client) {
+    for line in [
+        "SET text abc",
+        "SET number 5",
+        "SET far 9223372036854775807",
+        "RPUSH list a b",
+        "SADD set a",
+        "HSET hash day x 14 1",
+        "ZADD zset 1 a 20220809 b",
+        "XADD stream * a 1",
+        "PFADD hyper a b c",
+        "HSET m:day:20220809 day 3 14 x",
+        "SET bad:day:20220809 x",
+        "ZADD bad 20220809 20220809",
+        "SET expired 5 PX 1",
+    ] {
+        redis.run(line);
+    }
+    redis.try_call(&[b"SET", b"absent:day:20220809", b"\xff\xfe\0"]).expect("set");
+}
+
+fn argument(random: &mut Random) -> Vec<u8> {
+    match random.below(40) {
+        0 => vec![b'9'; random.below(5_000)],
+        1 => (0..random.below(64)).map(|_| u8::try_from(random.below(256)).expect("a byte")).collect(),
+        2 => now_ms().to_string().into_bytes(),
+        3 => random.next().to_string().into_bytes(),
+        _ => random.pick(&WORDS).as_bytes().to_vec(),
+    }
+}
+
+fn call(random: &mut Random) -> Vec<Vec<u8>> {
+    let command = random.pick(&["METER.HIT", "METER.KPI", "CELL.THROTTLE", "CL.THROTTLE", "cell.throttle"]);
+    let mut words = vec![command.as_bytes().to_vec()];
+    // Half of the calls have the form of one that could be right.
+    let key = random.pick(&KEYS).as_bytes().to_vec();
+    let plausible = random.below(2) == 0;
+    if plausible {
+        words.push(key);
+        if command.contains('.') && command.to_uppercase().ends_with("THROTTLE") {
+            let numbers = ["0", "1", "3", "50", "1000"];
+            for _ in 0..2 {
+                words.push(random.pick(&numbers).as_bytes().to_vec());
+            }
+            words.push(random.pick(&["1", "0.001", "60", "3600"]).as_bytes().to_vec());
+            words.push(random.pick(&["1", "0", "-1", "2", "100"]).as_bytes().to_vec());
+        } else if command == "METER.HIT" {
+            words.push(b"AT".to_vec());
+            words.push((now_ms() - i64::try_from(random.below(1 << 40)).expect("small")).to_string().into_bytes());
+            words.push(b"BY".to_vec());
+            words.push(random.pick(&["1", "5", "-1", "-2", "0", "9223372036854775807"]).as_bytes().to_vec());
+        }
+    }
+    let more = if plausible { random.below(2) } else { random.below(12) };
+    for _ in 0..more {
+        words.push(argument(random));
+    }
+    if random.below(500) == 0 {
+        words.extend(std::iter::repeat_n(b"x".to_vec(), 1_000));
+    }
+    words
+}
+
+#[test]
+fn random_calls_leave_the_server_up_and_every_key_whole() {
+    let number = |name: &str, default: u64| std::env::var(name).map_or(default, |text| text.parse().expect(name));
+    let calls = number("METER_FUZZ_CALLS", 6_000);
+    let seed = number("METER_FUZZ_SEED", now_ms().unsigned_abs()).max(1);
+    println!("METER_FUZZ_SEED={seed}");
+    on_every_program(|program| {
+        let mut server = Server::with_module(program, "cl-throttle yes", &[]);
+        let mut redis = server.connect();
+        let mut random = Random(seed);
+        for round in 0..calls {
+            if round % 500 == 0 {
+                redis.run("FLUSHALL");
+                prepare(&mut redis);
+            }
+            let words = call(&mut random);
+            let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+            let reply = redis.try_call(&words);
+            let shown = || words.iter().map(|word| word.escape_ascii().to_string()).collect::<Vec<_>>().join(" ");
+            match &reply {
+                Ok(Value::Array(_)) => {}
+                Ok(other) => panic!("{}: {other:?}", shown()),
+                Err(error) => {
+                    let known = ["ERR ", "WRONGTYPE "].iter().any(|code| error.starts_with(code));
+                    assert!(known && !error.contains("internal error"), "{}: {error}", shown());
+                }
+            }
+            if round % 100 == 99 {
+                check(&mut redis);
+            }
+        }
+        assert!(server.is_alive());
+    });
+}
+
+/// What must hold of the keys that only the module writes.
+fn check(redis: &mut Client) {
+    if redis.string("TYPE only:u").as_deref() == Some("string") {
+        assert!(redis.int("PTTL only:u") > 0, "a limiter without an expiry");
+    }
+    let days = if redis.string("TYPE only:m").as_deref() == Some("zset") {
+        redis.strings("ZRANGE only:m 0 -1")
+    } else {
+        vec![]
+    };
+    for day in &days {
+        let counts = redis.strings(&format!("HGETALL only:m:day:{day}"));
+        let number = |text: &String| text.parse::<i64>().expect("a count");
+        let (mut total, mut hours) = (None, 0i128);
+        for pair in counts.chunks(2) {
+            if pair[0] == "day" {
+                total = Some(i128::from(number(&pair[1])));
+            } else {
+                hours += i128::from(number(&pair[1]));
+            }
+        }
+        assert_eq!(total, Some(hours), "day {day} is the sum of its hours");
+    }
+    assert_eq!(redis.strings("KEYS only:m:day:*").len(), days.len(), "each day is in the index");
+}

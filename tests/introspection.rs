@@ -1,0 +1,140 @@
+//! What the server says of the module: commands, documentation, ACL and INFO.
+
+mod support;
+
+use support::{Client, Value, on_every_server};
+
+fn text(value: &Value) -> String {
+    format!("{value:?}").to_lowercase()
+}
+
+#[test]
+fn commands_declare_their_flags_and_keys() {
+    on_every_server(|server| {
+        let mut redis = server.connect();
+        for (command, arity, flags, not) in [
+            ("meter.hit", -2, &["write", "denyoom", "fast"][..], "readonly"),
+            ("meter.kpi", -2, &["readonly"], "fast"),
+            ("cell.throttle", -5, &["write", "denyoom", "fast"], "readonly"),
+        ] {
+            let Value::Array(infos) = redis.run(&format!("COMMAND INFO {command}")) else { panic!() };
+            let Value::Array(info) = &infos[0] else { panic!("{command} is not known") };
+            if server.program.is_7_or_later() {
+                assert_eq!(info[1], Value::Int(arity), "{command}");
+            }
+            let declared = text(&info[2]);
+            assert!(flags.iter().all(|flag| declared.contains(&format!("\"{flag}\""))), "{command}: {declared}");
+            assert!(!declared.contains(not), "{command}: {declared}");
+            assert_eq!(info[3..6], [1, 1, 1].map(Value::Int), "{command}: first key, last key, step");
+        }
+        assert_eq!(redis.strings("COMMAND GETKEYS METER.HIT m BY 5"), ["m"]);
+        assert_eq!(redis.strings("COMMAND GETKEYS METER.KPI m DAY 20220809"), ["m"]);
+        assert_eq!(redis.strings("COMMAND GETKEYS CELL.THROTTLE u 5 10 60 MS"), ["u"]);
+    });
+}
+
+#[test]
+fn commands_are_documented_where_the_server_has_command_docs() {
+    on_every_server(|server| {
+        if !server.program.is_7_or_later() {
+            return;
+        }
+        let mut redis = server.connect();
+        for (command, words) in [
+            ("meter.hit", &["counts hits", "\"by\"", "\"at\"", "optional", "unix-time", "o(1)", "0.1.0"][..]),
+            ("meter.kpi", &["returns the counts", "oneof", "block", "\"from\"", "\"to\"", "month", "total"]),
+            ("cell.throttle", &["gcra", "max_burst", "count", "period", "double", "quantity", "pure-token", "\"ms\""]),
+        ] {
+            let docs = text(&redis.run(&format!("COMMAND DOCS {command}")));
+            for word in words {
+                assert!(docs.contains(word), "{command}: {word} in {docs}");
+            }
+            let specs = text(&redis.run(&format!("COMMAND INFO {command}")));
+            let access = if command == "meter.kpi" { "\"ro\"" } else { "\"rw\"" };
+            assert!(specs.contains(access) && specs.contains("begin_search"), "{command}: {specs}");
+        }
+    });
+}
+
+#[test]
+fn acl_users_get_families_where_the_server_has_module_categories() {
+    on_every_server(|server| {
+        if !server.program.has_module_categories() {
+            return;
+        }
+        let mut redis = server.connect();
+        assert_eq!(redis.strings("ACL CAT cell"), ["cell.throttle"]);
+        let mut meter = redis.strings("ACL CAT meter");
+        meter.sort();
+        assert_eq!(meter, ["meter.hit", "meter.kpi"]);
+        for (command, categories) in [
+            ("meter.hit", ["@write", "@fast"]),
+            ("meter.kpi", ["@read", "@slow"]),
+            ("cell.throttle", ["@write", "@fast"]),
+        ] {
+            let info = text(&redis.run(&format!("COMMAND INFO {command}")));
+            assert!(categories.iter().all(|category| info.contains(category)), "{command}: {info}");
+        }
+        redis.run("ACL SETUSER counter on >pw ~* +@meter");
+        let mut counter = server.connect();
+        counter.run("AUTH counter pw");
+        counter.run("METER.HIT m");
+        assert!(counter.error("CELL.THROTTLE u 1 1 1").starts_with("NOPERM "));
+    });
+}
+
+#[test]
+fn acl_users_reach_the_meters_of_their_keys_and_no_others() {
+    on_every_server(|server| {
+        let mut redis = server.connect();
+        redis.run("ACL SETUSER service on >pw ~kpi:* +meter.hit +meter.kpi +cell.throttle");
+        let mut service = server.connect();
+        service.run("AUTH service pw");
+        service.run("METER.HIT kpi:a");
+        service.run("METER.KPI kpi:a");
+        service.run("CELL.THROTTLE kpi:limit 1 1 1");
+        for refused in ["METER.HIT other", "METER.KPI other", "CELL.THROTTLE other 1 1 1", "GET kpi:limit"] {
+            assert!(service.error(refused).starts_with("NOPERM "), "{refused}");
+        }
+        if server.program.is_7_or_later() {
+            redis.run("ACL SETUSER reader on >pw %R~kpi:* +@all");
+            let mut reader = server.connect();
+            reader.run("AUTH reader pw");
+            reader.run("METER.KPI kpi:a");
+            assert!(reader.error("METER.HIT kpi:a").starts_with("NOPERM "));
+        }
+    });
+}
+
+#[test]
+fn info_counts_what_was_counted_allowed_refused_and_mistaken() {
+    on_every_server(|server| {
+        let mut redis = server.connect();
+        let counts = |redis: &mut Client| {
+            ["hits_counted", "hits_corrected", "hits_bad_calls", "cells_allowed", "cells_refused", "cells_bad_calls"]
+                .map(|name| {
+                    redis
+                        .info_field("meter", &format!("meter_{name}"))
+                        .expect("a field")
+                        .parse::<u64>()
+                        .expect("a number")
+                })
+        };
+        assert_eq!(counts(&mut redis), [0; 6]);
+        redis.run("METER.HIT m BY 5");
+        redis.run("METER.HIT m BY -2");
+        redis.run("METER.HIT m BY 0");
+        redis.run("METER.KPI m");
+        redis.error("METER.HIT m BY x");
+        redis.error("METER.KPI m DAY x");
+        redis.run("CELL.THROTTLE u 4 1 60 3");
+        redis.run("CELL.THROTTLE u 4 1 60 2");
+        redis.run("CELL.THROTTLE u 4 1 60 2");
+        redis.run("CELL.THROTTLE u 4 1 60 0");
+        redis.run("CELL.THROTTLE u 4 1 60 -1");
+        redis.error("CELL.THROTTLE u 4 1 0");
+        assert_eq!(counts(&mut redis), [5, 2, 2, 5, 2, 1]);
+        let all = redis.string("INFO everything").expect("a text");
+        assert!(all.contains("# meter_usage\r\n"), "the section is part of INFO everything");
+    });
+}

@@ -1,0 +1,147 @@
+//! A call that is refused or only looks changes nothing: no key, value or expiry, nothing for replicas and the AOF, no
+//! WATCH woken, no event.
+
+mod support;
+
+use support::{Client, Server, Value, now_ms, on_every_program};
+
+const AT: i64 = 1_660_054_277_326;
+
+/// Calls that must leave no trace, on the state that [`prepare`] makes.
+fn calls() -> Vec<String> {
+    let seconds = AT / 1_000;
+    [
+        // refused
+        "CELL.THROTTLE full 0 1 3600",
+        "CELL.THROTTLE full 0 1 3600 1 MS",
+        // can never pass
+        "CELL.THROTTLE full 0 1 3600 2",
+        "CELL.THROTTLE none 0 1 3600 2",
+        // looks
+        "CELL.THROTTLE full 0 1 3600 0",
+        "CELL.THROTTLE none 0 1 3600 0",
+        "METER.KPI m DAY 20220809",
+        "METER.KPI none",
+        "METER.KPI m FROM 20220101 TO 20221231 BY HOUR",
+        // nothing to give back
+        "CELL.THROTTLE none 0 1 3600 -1",
+        // mistakes
+        "CELL.THROTTLE none x 1 3600",
+        "CELL.THROTTLE text 0 1 3600",
+        "CELL.THROTTLE m 0 1 3600",
+        "METER.HIT text",
+        "METER.HIT m BY x",
+    ]
+    .into_iter()
+    .map(str::to_owned)
+    .chain([
+        format!("METER.HIT m AT {AT} BY 0"),
+        format!("METER.HIT none AT {AT} BY 0"),
+        format!("METER.HIT m AT {AT} BY -2"),
+        format!("METER.HIT m AT {AT} BY {}", i64::MAX),
+        format!("METER.HIT m AT {seconds}"),
+    ])
+    .collect()
+}
+
+fn prepare(redis: &mut Client) {
+    redis.run("CELL.THROTTLE full 0 1 3600");
+    redis.run("SET text abc");
+    redis.run(&format!("METER.HIT m AT {AT}"));
+}
+
+#[test]
+fn keys_values_and_expiries_stay() {
+    on_every_program(|program| {
+        let server = Server::start(program, &[]);
+        let mut redis = server.connect();
+        prepare(&mut redis);
+        let before = redis.contents();
+        for call in calls() {
+            let _ = redis.try_run(&call);
+            assert_eq!(redis.contents(), before, "{call}");
+        }
+    });
+}
+
+#[test]
+fn nothing_is_dirtied_or_appended_or_replicated() {
+    on_every_program(|program| {
+        let server = Server::start(program, &["--appendonly", "yes", "--appendfsync", "always"]);
+        let mut redis = server.connect();
+        prepare(&mut redis);
+        let dirty = |redis: &mut Client| redis.info_field("persistence", "rdb_changes_since_last_save");
+        let (before, appended) = (dirty(&mut redis), server.appended());
+        for call in calls() {
+            let _ = redis.try_run(&call);
+            assert_eq!(dirty(&mut redis), before, "{call}");
+            assert_eq!(server.appended(), appended, "{call}");
+        }
+        // The replication stream carries what the AOF does; a replica's offset moves by nothing else but its pings.
+        let _replica = server.replica(&[]);
+        redis.run("CONFIG SET repl-ping-replica-period 3600");
+        let offset = |redis: &mut Client| redis.info_field("replication", "master_repl_offset");
+        let before = offset(&mut redis);
+        for call in calls() {
+            let _ = redis.try_run(&call);
+            assert_eq!(offset(&mut redis), before, "{call}");
+        }
+    });
+}
+
+#[test]
+fn who_watches_is_not_woken() {
+    on_every_program(|program| {
+        let server = Server::start(program, &[]);
+        let (mut redis, mut watcher) = (server.connect(), server.connect());
+        prepare(&mut redis);
+        for call in calls() {
+            watcher.run("WATCH full m m:day:20220809 none none:day:20220809 text");
+            let _ = redis.try_run(&call);
+            watcher.run("MULTI");
+            watcher.run("PING");
+            assert_ne!(watcher.run("EXEC"), Value::Nil, "{call}");
+        }
+    });
+}
+
+#[test]
+fn no_event_is_fired() {
+    on_every_program(|program| {
+        let server = Server::start(program, &["--notify-keyspace-events", "KEA"]);
+        let (mut redis, mut listener) = (server.connect(), server.connect());
+        prepare(&mut redis);
+        redis.run("DEL end");
+        listener.run("PSUBSCRIBE __keyevent@0__:*");
+        for call in calls() {
+            let _ = redis.try_run(&call);
+        }
+        redis.run("SET end 1");
+        let event = listener.0.recv_response().expect("an event");
+        let words: Vec<String> = redis::from_redis_value(event).expect("words");
+        assert_eq!(words[2..], ["__keyevent@0__:set", "end"], "the first event is the marker's");
+    });
+}
+
+#[test]
+fn repairs_happen_once_and_are_replicated() {
+    on_every_program(|program| {
+        let server = Server::start(program, &["--appendonly", "yes", "--appendfsync", "always"]);
+        let mut redis = server.connect();
+        redis.run(&format!("SET far {}", (now_ms() + 31_536_000_000) * 1_000_000));
+        redis.run(&format!("SET endless {}", (now_ms() + 3_600_000) * 1_000_000));
+        let before = server.appended().len();
+        for _ in 0..3 {
+            assert_eq!(redis.ints("CELL.THROTTLE far 0 1 3600")[0], 1);
+            assert_eq!(redis.ints("CELL.THROTTLE endless 0 1 3600")[0], 1);
+        }
+        let repairs: Vec<_> = server.appended().split_off(before).into_iter().filter(is_no_bracket).collect();
+        let heads: Vec<_> = repairs.iter().map(|words| (words[0].as_str(), words[1].as_str())).collect();
+        assert_eq!(heads, [("SET", "far"), ("PEXPIREAT", "endless")], "{repairs:?}");
+    });
+}
+
+/// Redis 6.2 puts what a module replicates between MULTI and EXEC.
+fn is_no_bracket(words: &Vec<String>) -> bool {
+    !["MULTI", "EXEC"].contains(&words[0].as_str())
+}
