@@ -63,8 +63,8 @@ fn acl_users_get_families_where_the_server_has_module_categories() {
             return;
         }
         let mut redis = server.connect();
-        assert_eq!(redis.strings("ACL CAT cell"), ["cell.throttle"]);
-        let mut meter = redis.strings("ACL CAT meter");
+        assert_eq!(redis.strings("COMMAND LIST FILTERBY ACLCAT cell"), ["cell.throttle"]);
+        let mut meter = redis.strings("COMMAND LIST FILTERBY ACLCAT meter");
         meter.sort();
         assert_eq!(meter, ["meter.hit", "meter.kpi"]);
         for (command, categories) in [

@@ -90,6 +90,26 @@ fn a_configuration_file_sets_them_where_the_server_has_module_configs() {
 }
 
 #[test]
+fn module_loadex_takes_configs_and_arguments() {
+    on_every_program(|program| {
+        if !program.is_7_or_later() {
+            return;
+        }
+        let server = Server::bare(program, &["--enable-module-command", "yes"]);
+        let mut redis = server.connect();
+        let module = support::module().display();
+        redis.run(&format!("MODULE LOADEX {module} CONFIG meter.retention-days 30 ARGS cl-throttle yes"));
+        assert_eq!(redis.strings("CONFIG GET meter.retention-days"), ["meter.retention-days", "30"]);
+        redis.run("CL.THROTTLE u 2 1 60");
+        redis.run("MODULE UNLOAD meter");
+        assert!(redis.try_run(&format!("MODULE LOADEX {module} CONFIG meter.retention-days x")).is_err());
+        assert!(redis.try_run(&format!("MODULE LOADEX {module} CONFIG meter.unknown 1")).is_err());
+        redis.run(&format!("MODULE LOADEX {module}"));
+        assert_eq!(redis.strings("CONFIG GET meter.retention-days"), ["meter.retention-days", "0"]);
+    });
+}
+
+#[test]
 fn config_set_changes_what_may_change_while_the_server_runs() {
     on_every_program(|program| {
         if !program.is_7_or_later() {

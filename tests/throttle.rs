@@ -181,11 +181,8 @@ fn high_rates_are_not_over_admitted() {
             while before.elapsed() < Duration::from_millis(300) {
                 admitted += 1 - redis.ints(&command)[0];
             }
-            let seconds = before.elapsed().as_secs_f64();
-            #[expect(clippy::cast_precision_loss, reason = "small numbers")]
-            let most = (max_burst + 1) as f64 + seconds * rate as f64 + 1.0;
-            #[expect(clippy::cast_precision_loss, reason = "small numbers")]
-            let admitted = admitted as f64;
+            let elapsed = i64::try_from(before.elapsed().as_nanos()).expect("short");
+            let most = max_burst + 1 + elapsed * rate / 1_000_000_000 + 1;
             assert!(admitted <= most, "{admitted} of at most {most} at {rate}/s");
         }
     });

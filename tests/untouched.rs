@@ -135,13 +135,14 @@ fn repairs_happen_once_and_are_replicated() {
             assert_eq!(redis.ints("CELL.THROTTLE far 0 1 3600")[0], 1);
             assert_eq!(redis.ints("CELL.THROTTLE endless 0 1 3600")[0], 1);
         }
-        let repairs: Vec<_> = server.appended().split_off(before).into_iter().filter(is_no_bracket).collect();
+        let repairs: Vec<_> =
+            server.appended().split_off(before).into_iter().filter(|words| is_no_bracket(words)).collect();
         let heads: Vec<_> = repairs.iter().map(|words| (words[0].as_str(), words[1].as_str())).collect();
         assert_eq!(heads, [("SET", "far"), ("PEXPIREAT", "endless")], "{repairs:?}");
     });
 }
 
 /// Redis 6.2 puts what a module replicates between MULTI and EXEC.
-fn is_no_bracket(words: &Vec<String>) -> bool {
+fn is_no_bracket(words: &[String]) -> bool {
     !["MULTI", "EXEC"].contains(&words[0].as_str())
 }

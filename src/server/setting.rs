@@ -23,18 +23,19 @@ pub(crate) struct Setting {
     name: &'static CStr,
     values: Values,
     load_only: bool,
+    default: i64,
     value: AtomicI64,
 }
 
 impl Setting {
     /// A whole number that can be changed while the server runs.
     pub(crate) const fn number(name: &'static CStr, default: i64, range: RangeInclusive<i64>) -> Self {
-        Self { name, values: Values::Number(range), load_only: false, value: AtomicI64::new(default) }
+        Self { name, values: Values::Number(range), load_only: false, default, value: AtomicI64::new(default) }
     }
 
     /// A `yes` or `no`, by default `no`, that is read when the module is loaded.
     pub(crate) const fn load_switch(name: &'static CStr) -> Self {
-        Self { name, values: Values::YesOrNo, load_only: true, value: AtomicI64::new(0) }
+        Self { name, values: Values::YesOrNo, load_only: true, default: 0, value: AtomicI64::new(0) }
     }
 
     /// The value; 1 or 0 for a yes or no.
@@ -100,6 +101,10 @@ impl Setting {
 /// # Errors
 /// A sentence for the log.
 pub(super) fn read_arguments(settings: &[&'static Setting], arguments: &[Str<'_>]) -> Result<(), String> {
+    for setting in settings {
+        // A module that is loaded again may find its memory as it left it.
+        setting.set(setting.default);
+    }
     let mut seen: Vec<&CStr> = Vec::new();
     for pair in arguments.chunks(2) {
         let setting =

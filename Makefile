@@ -1,0 +1,29 @@
+.PHONY: help demo run build test lint bench servers setup
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "make %-8s %s\n", $$1, $$2 }'
+
+demo: build ## a day of hits and a limiter, in a server of its own
+	@scripts/with-server scripts/demo
+
+run: build ## a server with the module to play with
+	@scripts/with-server
+
+build: setup ## target/release/libredis_meter.so
+	cargo build --release --locked
+
+test: build servers ## every test, on every server that can be had
+	cargo test --locked
+
+lint: setup ## formatting, and clippy without a warning
+	cargo fmt --check
+	cargo clippy --all-targets --locked -- -D warnings
+
+bench: build servers ## the commands beside what they replace, as ratios
+	cargo bench --locked --bench side_by_side
+
+servers: ## fetch the servers that the tests run against
+	@scripts/fetch-servers
+
+setup: ## install what building needs, where it is missing
+	@scripts/setup build
