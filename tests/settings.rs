@@ -3,6 +3,7 @@
 mod support;
 
 use std::fs;
+use std::process::Command;
 
 use support::{Program, Server, now_ms, on_every_program};
 
@@ -135,5 +136,21 @@ fn cl_throttle_is_there_only_if_it_is_asked_for() {
         let mut redis = server.connect();
         redis.run("CL.THROTTLE u 2 1 60");
         assert_eq!(redis.ints("CELL.THROTTLE u 2 1 60 0")[2], 2, "both names share a limiter");
+    });
+}
+
+#[test]
+fn cl_throttle_stays_with_the_module_that_has_it_and_the_log_says_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let peer = folder.path().join("peer.so");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/peer.c");
+    let compiled = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&peer).arg(source).status();
+    assert!(compiled.expect("a C compiler").success());
+    on_every_program(|program| {
+        let peer = peer.display().to_string();
+        let module = support::module().display().to_string();
+        let server = Server::bare(program, &["--loadmodule", &peer, "--loadmodule", &module, "cl-throttle", "yes"]);
+        server.connect().run("CELL.THROTTLE u 2 1 60");
+        assert!(server.log().contains("another module already has the command cl.throttle; it stays with that module"));
     });
 }

@@ -1,6 +1,8 @@
 //! The functions of the module API. A server exports them one by one; one that it lacks is a null pointer. Those that
 //! the module cannot do without are checked once, at load; of the others each user tests the pointer.
 
+use std::ffi::c_int;
+
 use redis_module::raw;
 
 /// `api!(name)` is the function itself: one load, no test. Only what is on the list of [`required!`] compiles.
@@ -92,6 +94,12 @@ required! {
     RedisModule_ZsetRangeStop
     RedisModule_ZsetRem
     RedisModule_ZsetScore
+}
+
+/// What the API answers when a call has worked.
+#[allow(clippy::cast_possible_truncation, reason = "a small constant that the bindings widen")]
+pub(super) const fn ok() -> c_int {
+    raw::REDISMODULE_OK as c_int
 }
 
 pub(super) use {api, optional};

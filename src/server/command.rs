@@ -6,11 +6,10 @@ use std::{ptr, slice};
 
 use redis_module::raw::{self, RedisModuleCommandArg, RedisModuleCtx, RedisModuleString};
 
-use super::api::{api, optional};
+use super::api::{api, ok, optional};
 use super::context::Context;
 use super::error::Error;
 use super::info::Counter;
-use super::key::ok;
 use super::log;
 use super::setting::Setting;
 use super::string::Str;

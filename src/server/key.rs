@@ -8,7 +8,7 @@ use redis_module::raw::{self, RedisModuleKey, RedisModuleString};
 
 use crate::time::Millis;
 
-use super::api::api;
+use super::api::{api, ok};
 use super::context::Context;
 use super::effect::Effect;
 use super::error::Error;
@@ -255,10 +255,4 @@ impl Key<'_, SortedSet> {
         // SAFETY: a member that is not null is a string of which we own a reference.
         Some(unsafe { OwnedStr::from_raw(member) })
     }
-}
-
-/// What the API answers when a call has worked.
-#[allow(clippy::cast_possible_truncation, reason = "a small constant that the bindings widen")]
-pub(super) const fn ok() -> c_int {
-    raw::REDISMODULE_OK as c_int
 }

@@ -7,11 +7,10 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use redis_module::raw::{self, RedisModuleCtx, RedisModuleInfoCtx, RedisModuleString};
 
-use super::api::{self, api, optional};
+use super::api::{self, api, ok, optional};
 use super::command::{Family, Registration, add_category};
 use super::context::Context;
 use super::info::{Field, write_section};
-use super::key::ok;
 use super::log;
 use super::setting::{self, Setting};
 use super::string::{Constant, Str};

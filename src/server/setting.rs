@@ -7,10 +7,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use redis_module::raw::{self, RedisModuleString};
 
-use super::api::optional;
+use super::api::{ok, optional};
 use super::context::Context;
 use super::error::Shown;
-use super::key::ok;
 use super::string::Str;
 
 enum Values {

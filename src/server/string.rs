@@ -9,8 +9,7 @@ use std::{ptr, slice};
 
 use redis_module::raw::RedisModuleString;
 
-use super::api::api;
-use super::key::ok;
+use super::api::{api, ok};
 
 /// A string that the server keeps for as long as `'a`.
 #[derive(Clone, Copy)]
