@@ -9,7 +9,10 @@ mod stats;
 mod store;
 mod time;
 
-use command::{CellThrottle, ClThrottle, MeterHit, MeterKpi};
+use command::{
+    CellLog, CellMthrottle, CellMthrottleRo, CellSlide, CellThrottle, CellWindow, ClThrottle, MeterHit, MeterKpi, Peek,
+    Take,
+};
 use server::{Module, Registration};
 
 static MODULE: Module = Module {
@@ -21,10 +24,18 @@ static MODULE: Module = Module {
         Registration::of::<MeterHit>(),
         // METER.KPI key [DAY d | FROM d TO d [BY HOUR|DAY|MONTH|TOTAL]]
         Registration::of::<MeterKpi>(),
-        // CELL.THROTTLE key max_burst count period [quantity] [MS]
-        Registration::of::<CellThrottle>(),
-        // CL.THROTTLE, the same under redis-cell's name
-        Registration::only_if::<ClThrottle>(&settings::CL_THROTTLE),
+        // CELL.THROTTLE[_RO] key max_burst count period [quantity] [MS]
+        Registration::pair::<Take<CellThrottle>, Peek<CellThrottle>>(),
+        // CELL.MTHROTTLE[_RO] key max_burst count period quantity [key …]… [MS]
+        Registration::pair::<CellMthrottle, CellMthrottleRo>(),
+        // CELL.WINDOW[_RO] key limit period [quantity] [BLOCK seconds] [MS]
+        Registration::pair::<Take<CellWindow>, Peek<CellWindow>>(),
+        // CELL.LOG[_RO] key limit period [quantity] [MS]
+        Registration::pair::<Take<CellLog>, Peek<CellLog>>(),
+        // CELL.SLIDE[_RO] key limit period [quantity] [MS]
+        Registration::pair::<Take<CellSlide>, Peek<CellSlide>>(),
+        // CL.THROTTLE, CELL.THROTTLE under redis-cell's name
+        Registration::of::<ClThrottle>().only_if(&settings::CL_THROTTLE),
     ],
     settings: &[&settings::RETENTION_DAYS, &settings::MAX_FUTURE_MS, &settings::CL_THROTTLE],
     info: (c"usage", &stats::FIELDS),

@@ -35,6 +35,13 @@ impl Nanos {
     }
 }
 
+impl Millis {
+    /// The same instant in nanoseconds; one past the year 2262 stays there.
+    pub(crate) fn nanos(self) -> Nanos {
+        Nanos(self.0.saturating_mul(NANOS_PER_MILLI))
+    }
+}
+
 impl Micros {
     /// The same instant in nanoseconds; a clock past the year 2262 stays there.
     pub(crate) fn nanos(self) -> Nanos {

@@ -63,7 +63,11 @@ fn acl_users_get_families_where_the_server_has_module_categories() {
             return;
         }
         let mut redis = server.connect();
-        assert_eq!(redis.strings("COMMAND LIST FILTERBY ACLCAT cell"), ["cell.throttle"]);
+        let cell = redis.strings("COMMAND LIST FILTERBY ACLCAT cell");
+        assert!(
+            cell.contains(&"cell.throttle".to_owned()) && cell.iter().all(|name| name.starts_with("cell.")),
+            "{cell:?}"
+        );
         let mut meter = redis.strings("COMMAND LIST FILTERBY ACLCAT meter");
         meter.sort();
         assert_eq!(meter, ["meter.hit", "meter.kpi"]);

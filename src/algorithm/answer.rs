@@ -1,4 +1,4 @@
-//! The answer that every limiter gives: the five integers of the rate-limiting commands.
+//! The answer that every limiter gives, the five integers of the rate-limiting commands, and what becomes of its state.
 
 use crate::time::Nanos;
 
@@ -16,6 +16,28 @@ pub(crate) struct Answer {
     /// Span until the limiter is as good as new.
     pub(crate) reset_after: Nanos,
 }
+
+/// What becomes of a limiter's stored state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next<S> {
+    /// It stays as it is, or stays absent.
+    Keep,
+    /// This replaces it.
+    Store(S),
+    /// The limiter is full again: no state is the same as this state.
+    Clear,
+}
+
+/// The answer to a call, and the state that it leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Decision<S> {
+    pub(crate) answer: Answer,
+    pub(crate) next: Next<S>,
+}
+
+/// An instant or a span does not fit in 2⁶³ − 1 ns: it would end after the year 2262.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TooLong;
 
 /// The unit of the two spans of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

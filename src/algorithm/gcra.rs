@@ -7,7 +7,7 @@
 //! Source: ITU-T I.371 (1996), virtual scheduling algorithm. Intervals are never rounded by themselves; q cells cost
 //! ⌊q × period / count⌋ ns, in 128 bits, so that the error of a high rate does not add up.
 
-use super::answer::Answer;
+use super::answer::{Answer, Decision, Next, TooLong};
 use crate::time::Nanos;
 
 /// The highest rate: one cell per nanosecond, in cells per second.
@@ -32,24 +32,6 @@ pub(crate) enum QuotaError {
     TooLong,
 }
 
-/// What becomes of the stored TAT.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Next {
-    /// It stays as it is, or stays absent.
-    Keep,
-    /// This instant replaces it.
-    Store(Nanos),
-    /// The limiter is full again: no state is the same as this state.
-    Clear,
-}
-
-/// The answer to a call, and the state that it leaves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Decision {
-    pub(crate) answer: Answer,
-    pub(crate) next: Next,
-}
-
 impl Quota {
     /// `count` (≥ 1) cells per `period` (> 0), plus `max_burst` (≥ 0) at once.
     pub(crate) fn new(max_burst: i64, count: i64, period: Nanos) -> Result<Self, QuotaError> {
@@ -72,9 +54,9 @@ impl Quota {
     /// back. A TAT beyond `now` + tolerance (a raised rate, a clock that jumped) is read as that, and stored as that.
     ///
     /// # Errors
-    /// [`QuotaError::TooLong`] if `now` + tolerance does not fit.
-    pub(crate) fn decide(&self, tat: Option<Nanos>, now: Nanos, quantity: i64) -> Result<Decision, QuotaError> {
-        let horizon = now.0.checked_add(self.tolerance.0).ok_or(QuotaError::TooLong)?;
+    /// If `now` + tolerance does not fit.
+    pub(crate) fn decide(&self, tat: Option<Nanos>, now: Nanos, quantity: i64) -> Result<Decision<Nanos>, TooLong> {
+        let horizon = now.0.checked_add(self.tolerance.0).ok_or(TooLong)?;
         let start = tat.map_or(now.0, |tat| tat.0.clamp(now.0, horizon));
         let untouched = match tat {
             Some(tat) if tat.0 > horizon => Next::Store(Nanos(horizon)),

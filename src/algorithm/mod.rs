@@ -3,5 +3,8 @@
 pub(crate) mod answer;
 pub(crate) mod calendar;
 pub(crate) mod gcra;
+pub(crate) mod log;
 pub(crate) mod number;
+pub(crate) mod slide;
 pub(crate) mod tally;
+pub(crate) mod window;

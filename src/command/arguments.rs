@@ -21,8 +21,8 @@ pub(crate) fn integer(text: Str<'_>, name: &str, range: RangeInclusive<i64>) -> 
     })
 }
 
-/// The argument `period`, in seconds.
-pub(crate) fn period(text: Str<'_>) -> Result<Nanos, Error> {
+/// The argument `name`, a period in seconds.
+pub(crate) fn period(text: Str<'_>, name: &str) -> Result<Nanos, Error> {
     parse_period(text.bytes()).map_err(|error| {
         let wanted = match error {
             PeriodError::Malformed => "a number of seconds, as 60 or 0.25",
@@ -30,7 +30,7 @@ pub(crate) fn period(text: Str<'_>) -> Result<Nanos, Error> {
             PeriodError::Zero => "more than 0 seconds",
             PeriodError::TooLong => "at most 9223372036 seconds",
         };
-        Error::refused(format!("period must be {wanted}, not {}", Shown(text.bytes())))
+        Error::refused(format!("{name} must be {wanted}, not {}", Shown(text.bytes())))
     })
 }
 

@@ -4,7 +4,7 @@
 
 use crate::algorithm::calendar::{Day, END_OF_TIME, day_and_hour};
 use crate::algorithm::tally::TallyError;
-use crate::server::{Arg, Command, Context, Error, Key, KeyUse, Kind, Spec, Str};
+use crate::server::{Arg, Command, Context, Error, Key, KeyUse, Keys, Kind, Spec, Str};
 use crate::store::day::{find, is_last, save};
 use crate::store::index::IndexChange;
 use crate::store::meter::Meter;
@@ -26,12 +26,14 @@ impl Command for MeterHit {
         name: c"meter.hit",
         family: &stats::METER,
         key: KeyUse::Update,
+        keys: Keys::First,
         fast: true,
         fewest: 1,
         summary: c"Counts hits of a key by UTC day and hour.",
         complexity: c"O(1)",
         since: c"0.1.0",
         arguments: &[
+            Arg::KEY,
             Arg::new(c"n", Kind::Integer).token(c"BY").optional(),
             Arg::new(c"unix-time-milliseconds", Kind::UnixTime).token(c"AT").optional(),
         ],

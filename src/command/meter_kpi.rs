@@ -3,7 +3,7 @@
 //! Reads the counts of one day, or of the days of a span.
 
 use crate::algorithm::calendar::{Day, Hour, day_and_hour};
-use crate::server::{Arg, Command, Context, Error, Hash, Key, KeyUse, Kind, Shown, SortedSet, Spec, Str};
+use crate::server::{Arg, Command, Context, Error, Hash, Key, KeyUse, Keys, Kind, Shown, SortedSet, Spec, Str};
 use crate::stats;
 use crate::store::meter::Meter;
 use crate::store::{day, index};
@@ -19,36 +19,40 @@ impl Command for MeterKpi {
         name: c"meter.kpi",
         family: &stats::METER,
         key: KeyUse::Read,
+        keys: Keys::First,
         fast: false,
         fewest: 1,
         summary: c"Returns the counts of a key for one day, or for a span by hour, day, month or in total.",
         complexity: c"O(1) for a day, O(N) for a span, where N is the number of days held in it",
         since: c"0.1.0",
-        arguments: &[Arg::new(
-            c"when",
-            Kind::OneOf(&[
-                Arg::new(c"date", Kind::Text).token(c"DAY"),
-                Arg::new(
-                    c"span",
-                    Kind::Block(&[
-                        Arg::new(c"first-date", Kind::Text).token(c"FROM"),
-                        Arg::new(c"last-date", Kind::Text).token(c"TO"),
-                        Arg::new(
-                            c"bucket",
-                            Kind::OneOf(&[
-                                Arg::new(c"hour", Kind::Flag).token(c"HOUR"),
-                                Arg::new(c"day", Kind::Flag).token(c"DAY"),
-                                Arg::new(c"month", Kind::Flag).token(c"MONTH"),
-                                Arg::new(c"total", Kind::Flag).token(c"TOTAL"),
-                            ]),
-                        )
-                        .token(c"BY")
-                        .optional(),
-                    ]),
-                ),
-            ]),
-        )
-        .optional()],
+        arguments: &[
+            Arg::KEY,
+            Arg::new(
+                c"when",
+                Kind::OneOf(&[
+                    Arg::new(c"date", Kind::Text).token(c"DAY"),
+                    Arg::new(
+                        c"span",
+                        Kind::Block(&[
+                            Arg::new(c"first-date", Kind::Text).token(c"FROM"),
+                            Arg::new(c"last-date", Kind::Text).token(c"TO"),
+                            Arg::new(
+                                c"bucket",
+                                Kind::OneOf(&[
+                                    Arg::new(c"hour", Kind::Flag).token(c"HOUR"),
+                                    Arg::new(c"day", Kind::Flag).token(c"DAY"),
+                                    Arg::new(c"month", Kind::Flag).token(c"MONTH"),
+                                    Arg::new(c"total", Kind::Flag).token(c"TOTAL"),
+                                ]),
+                            )
+                            .token(c"BY")
+                            .optional(),
+                        ]),
+                    ),
+                ]),
+            )
+            .optional(),
+        ],
     };
 
     fn call(ctx: Context<'_>, arguments: &[Str<'_>]) -> Result<(), Error> {

@@ -88,9 +88,11 @@ required! {
     RedisModule_WrongArity
     RedisModule_ZsetAdd
     RedisModule_ZsetFirstInScoreRange
+    RedisModule_ZsetLastInScoreRange
     RedisModule_ZsetRangeCurrentElement
     RedisModule_ZsetRangeEndReached
     RedisModule_ZsetRangeNext
+    RedisModule_ZsetRangePrev
     RedisModule_ZsetRangeStop
     RedisModule_ZsetRem
     RedisModule_ZsetScore

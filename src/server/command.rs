@@ -33,11 +33,13 @@ pub(crate) struct Family {
     pub(crate) bad_calls: &'static Counter,
 }
 
-/// What the server should know of a command whose one key is its first argument.
+/// What the server should know of a command whose keys begin with its first argument.
+#[derive(Clone, Copy)]
 pub(crate) struct Spec {
     pub(crate) name: &'static CStr,
     pub(crate) family: &'static Family,
     pub(crate) key: KeyUse,
+    pub(crate) keys: Keys,
     /// Whether it takes the same time whatever is stored.
     pub(crate) fast: bool,
     /// The fewest arguments, without the name.
@@ -45,11 +47,30 @@ pub(crate) struct Spec {
     pub(crate) summary: &'static CStr,
     pub(crate) complexity: &'static CStr,
     pub(crate) since: &'static CStr,
-    /// What follows the key.
+    /// All of them, in order.
     pub(crate) arguments: &'static [Arg],
 }
 
-/// What a command does with its key.
+/// Where a command's keys stand.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keys {
+    /// One key, the first argument.
+    First,
+    /// The first argument and every `n`th after it; `n` counts the arguments that belong to a key, with it.
+    Every(c_int),
+}
+
+impl Keys {
+    /// The last key, counted from the end if negative, and the step from one to the next.
+    fn last_and_step(self) -> (c_int, c_int) {
+        match self {
+            Self::First => (1, 1),
+            Self::Every(step) => (-step, step),
+        }
+    }
+}
+
+/// What a command does with its keys.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum KeyUse {
     /// Reads it only.
@@ -65,11 +86,14 @@ pub(crate) struct Arg {
     /// The keyword before it, if any.
     pub(crate) token: Option<&'static CStr>,
     pub(crate) optional: bool,
+    /// Whether it may be given several times.
+    pub(crate) multiple: bool,
 }
 
 /// What an argument is.
 #[derive(Clone, Copy)]
 pub(crate) enum Kind {
+    Key,
     Integer,
     Double,
     Text,
@@ -83,14 +107,22 @@ pub(crate) enum Kind {
 }
 
 impl Arg {
+    /// The key, as most commands begin.
+    pub(crate) const KEY: Self = Self::new(c"key", Kind::Key);
+
     /// A positional argument that must be there.
     pub(crate) const fn new(name: &'static CStr, kind: Kind) -> Self {
-        Self { name, kind, token: None, optional: false }
+        Self { name, kind, token: None, optional: false, multiple: false }
     }
 
     /// The same, after a keyword.
     pub(crate) const fn token(self, token: &'static CStr) -> Self {
         Self { token: Some(token), ..self }
+    }
+
+    /// The same, but it may be given several times.
+    pub(crate) const fn multiple(self) -> Self {
+        Self { multiple: true, ..self }
     }
 
     /// The same, but it may be left out.
@@ -105,17 +137,23 @@ pub(crate) struct Registration {
     entry: unsafe extern "C" fn(*mut RedisModuleCtx, *mut *mut RedisModuleString, c_int) -> c_int,
     /// Registered only if this is on; and then another module may have the name already.
     only_if: Option<&'static Setting>,
+    twin: Option<&'static Registration>,
 }
 
 impl Registration {
     /// The command `C`.
     pub(crate) const fn of<C: Command>() -> Self {
-        Self { spec: &C::SPEC, entry: entry::<C>, only_if: None }
+        Self { spec: &C::SPEC, entry: entry::<C>, only_if: None, twin: None }
     }
 
-    /// The command `C`, if a setting is on.
-    pub(crate) const fn only_if<C: Command>(setting: &'static Setting) -> Self {
-        Self { spec: &C::SPEC, entry: entry::<C>, only_if: Some(setting) }
+    /// The same, if a setting is on.
+    pub(crate) const fn only_if(self, setting: &'static Setting) -> Self {
+        Self { only_if: Some(setting), ..self }
+    }
+
+    /// The command `C` and its read-only twin `Ro`.
+    pub(crate) const fn pair<C: Command, Ro: Command>() -> Self {
+        Self { twin: Some(&const { Self::of::<Ro>() }), ..Self::of::<C>() }
     }
 
     /// Tells the server.
@@ -134,10 +172,12 @@ impl Registration {
             (KeyUse::Update, true) => c"write deny-oom fast",
             (KeyUse::Update, false) => c"write deny-oom",
         };
+        let (last_key, key_step) = spec.keys.last_and_step();
         let create = api!(RedisModule_CreateCommand);
         // SAFETY: the module is being loaded with this context; name and flags are C strings; the entry lives as long
         // as the module.
-        let created = unsafe { create(ctx.raw(), spec.name.as_ptr(), Some(self.entry), flags.as_ptr(), 1, 1, 1) };
+        let created =
+            unsafe { create(ctx.raw(), spec.name.as_ptr(), Some(self.entry), flags.as_ptr(), 1, last_key, key_step) };
         if created != ok() {
             let why = format!("another module already has the command {name}");
             return match self.only_if {
@@ -148,7 +188,8 @@ impl Registration {
                 None => Err(why),
             };
         }
-        describe(ctx, spec)
+        describe(ctx, spec)?;
+        self.twin.map_or(Ok(()), |twin| twin.register(ctx))
     }
 }
 
@@ -203,16 +244,13 @@ fn describe(ctx: Context<'_>, spec: &Spec) -> Result<(), String> {
     key_specs[0].begin_search_type = raw::RedisModuleKeySpecBeginSearchType_REDISMODULE_KSPEC_BS_INDEX;
     key_specs[0].bs.index.pos = 1;
     key_specs[0].find_keys_type = raw::RedisModuleKeySpecFindKeysType_REDISMODULE_KSPEC_FK_RANGE;
-    key_specs[0].fk.range.keystep = 1;
+    // Relative to the first key, unless negative.
+    let (last_key, key_step) = spec.keys.last_and_step();
+    key_specs[0].fk.range.lastkey = if last_key > 0 { last_key - 1 } else { last_key };
+    key_specs[0].fk.range.keystep = key_step;
 
     let mut kept = Vec::new();
-    let key = raw_argument(&Arg::new(c"key", Kind::Text), &mut kept);
-    let key = RedisModuleCommandArg {
-        type_: raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_KEY,
-        key_spec_index: 0,
-        ..key
-    };
-    let mut arguments = raw_arguments(Some(key), spec.arguments, &mut kept);
+    let mut arguments = raw_arguments(spec.arguments, &mut kept);
     let info = raw::RedisModuleCommandInfo {
         version: &raw const version,
         summary: spec.summary.as_ptr(),
@@ -235,15 +273,8 @@ fn describe(ctx: Context<'_>, spec: &Spec) -> Result<(), String> {
 
 /// The arguments as the API wants them: a list that ends with an element of zeroes. Nested lists are put into `kept`,
 /// which must outlive the use of the list.
-fn raw_arguments(
-    first: Option<RedisModuleCommandArg>,
-    arguments: &[Arg],
-    kept: &mut Vec<Vec<RedisModuleCommandArg>>,
-) -> Vec<RedisModuleCommandArg> {
-    let mut list: Vec<_> = first.into_iter().collect();
-    for argument in arguments {
-        list.push(raw_argument(argument, kept));
-    }
+fn raw_arguments(arguments: &[Arg], kept: &mut Vec<Vec<RedisModuleCommandArg>>) -> Vec<RedisModuleCommandArg> {
+    let mut list: Vec<_> = arguments.iter().map(|argument| raw_argument(argument, kept)).collect();
     // SAFETY: a structure of numbers and pointers.
     list.push(unsafe { std::mem::zeroed() });
     list
@@ -251,12 +282,13 @@ fn raw_arguments(
 
 fn raw_argument(argument: &Arg, kept: &mut Vec<Vec<RedisModuleCommandArg>>) -> RedisModuleCommandArg {
     let mut nested = |arguments| {
-        let mut list = raw_arguments(None, arguments, kept);
+        let mut list = raw_arguments(arguments, kept);
         let start = list.as_mut_ptr();
         kept.push(list);
         start
     };
     let (code, subargs) = match argument.kind {
+        Kind::Key => (raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_KEY, ptr::null_mut()),
         Kind::Integer => (raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_INTEGER, ptr::null_mut()),
         Kind::Double => (raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_DOUBLE, ptr::null_mut()),
         Kind::Text => (raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_STRING, ptr::null_mut()),
@@ -269,11 +301,12 @@ fn raw_argument(argument: &Arg, kept: &mut Vec<Vec<RedisModuleCommandArg>>) -> R
     RedisModuleCommandArg {
         name: argument.name.as_ptr(),
         type_: code,
-        key_spec_index: -1,
+        key_spec_index: if matches!(argument.kind, Kind::Key) { 0 } else { -1 },
         token: argument.token.map_or(ptr::null::<c_char>(), CStr::as_ptr),
         summary: ptr::null(),
         since: ptr::null(),
-        flags: if argument.optional { raw::REDISMODULE_CMD_ARG_OPTIONAL.cast_signed() } else { 0 },
+        flags: (if argument.optional { raw::REDISMODULE_CMD_ARG_OPTIONAL.cast_signed() } else { 0 })
+            | (if argument.multiple { raw::REDISMODULE_CMD_ARG_MULTIPLE.cast_signed() } else { 0 }),
         deprecated_since: ptr::null(),
         subargs,
         display_text: ptr::null(),

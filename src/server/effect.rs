@@ -8,10 +8,11 @@ use redis_module::raw::{self, RedisModuleKey, RedisModuleString};
 
 use crate::time::Millis;
 
-use super::api::api;
+use super::api::{api, ok};
 use super::context::Context;
 use super::string::{Constant, OwnedStr, Str};
 
+static MINUS_INFINITY: Constant = Constant::new("-inf");
 static KEEPTTL: Constant = Constant::new("KEEPTTL");
 static PXAT: Constant = Constant::new("PXAT");
 
@@ -33,10 +34,12 @@ pub(crate) enum Effect<'a> {
     HashSet(&'a [(Str<'a>, Str<'a>)]),
     /// `HDEL key field [field …]`
     HashDelete(&'a [Str<'a>]),
-    /// `ZADD key score member`
-    SortedSetAdd(i64, Str<'a>),
+    /// `ZADD key score member [score member …]`, all with the same score
+    SortedSetAdd(i64, &'a [Str<'a>]),
     /// `ZREM key member [member …]`
     SortedSetRemove(&'a [Str<'a>]),
+    /// `ZREMRANGEBYSCORE key -inf score`
+    SortedSetTrim(i64),
     /// `PEXPIREAT key ms`
     ExpireAt(Millis),
     /// `PERSIST key`
@@ -44,9 +47,6 @@ pub(crate) enum Effect<'a> {
     /// `DEL key`
     Delete,
 }
-
-/// The longest list of arguments after the key that an effect has.
-const MOST_ARGUMENTS: usize = 15;
 
 impl Effect<'_> {
     /// Writes to a key that was opened to be written and holds the right type, or nothing (`exists`).
@@ -74,18 +74,21 @@ impl Effect<'_> {
                     hash_set(key, field.raw(), raw::REDISMODULE_HASH_DELETE.cast_mut());
                 }
             }
-            Self::SortedSetAdd(score, member) => {
+            Self::SortedSetAdd(score, members) => {
                 let add = api!(RedisModule_ZsetAdd);
-                #[expect(clippy::cast_precision_loss, reason = "scores are dates and counts below 2^53")]
-                let score = score as f64;
-                // SAFETY: the key is open for writing and holds a sorted set or nothing; a null pointer means no flags.
-                unsafe { add(key, score, member.raw(), ptr::null_mut()) };
+                for member in members {
+                    // SAFETY: the key is open for writing and holds a sorted set or nothing; null means no flags.
+                    unsafe { add(key, score_of(score), member.raw(), ptr::null_mut()) };
+                }
             }
             Self::SortedSetRemove(members) => {
-                let remove = api!(RedisModule_ZsetRem);
                 for member in members {
-                    // SAFETY: as above; a null pointer asks for no answer.
-                    unsafe { remove(key, member.raw(), ptr::null_mut()) };
+                    sorted_set_remove(key, member.raw());
+                }
+            }
+            Self::SortedSetTrim(max) => {
+                while let Some(member) = first_member_up_to(key, score_of(max)) {
+                    sorted_set_remove(key, member.as_str().raw());
                 }
             }
             Self::ExpireAt(at) => set_expiry(key, at.0),
@@ -114,9 +117,16 @@ impl Effect<'_> {
                 arguments.send(ctx, c"HSET");
             }
             Self::HashDelete(fields) => arguments.add_all(fields).send(ctx, c"HDEL"),
-            Self::SortedSetAdd(score, member) => {
+            Self::SortedSetAdd(score, members) => {
                 let score = OwnedStr::from_integer(score);
-                arguments.add(score.as_str()).add(member).send(ctx, c"ZADD");
+                for member in members {
+                    arguments.add(score.as_str()).add(*member);
+                }
+                arguments.send(ctx, c"ZADD");
+            }
+            Self::SortedSetTrim(max) => {
+                let max = OwnedStr::from_integer(max);
+                arguments.add(MINUS_INFINITY.get()).add(max.as_str()).send(ctx, c"ZREMRANGEBYSCORE");
             }
             Self::SortedSetRemove(members) => arguments.add_all(members).send(ctx, c"ZREM"),
             Self::ExpireAt(at) => {
@@ -140,6 +150,7 @@ impl Effect<'_> {
             Self::HashSet(_) => notify(ctx, raw::REDISMODULE_NOTIFY_HASH, c"hset", key),
             Self::HashDelete(_) => notify(ctx, raw::REDISMODULE_NOTIFY_HASH, c"hdel", key),
             Self::SortedSetAdd(..) => notify(ctx, raw::REDISMODULE_NOTIFY_ZSET, c"zadd", key),
+            Self::SortedSetTrim(_) => notify(ctx, raw::REDISMODULE_NOTIFY_ZSET, c"zremrangebyscore", key),
             Self::SortedSetRemove(_) => notify(ctx, raw::REDISMODULE_NOTIFY_ZSET, c"zrem", key),
             Self::ExpireAt(_) => notify(ctx, raw::REDISMODULE_NOTIFY_GENERIC, c"expire", key),
             Self::Persist => notify(ctx, raw::REDISMODULE_NOTIFY_GENERIC, c"persist", key),
@@ -178,6 +189,38 @@ fn hash_set(key: *mut RedisModuleKey, field: *mut RedisModuleString, value: *mut
     unsafe { set(key, raw::REDISMODULE_HASH_NONE.cast_signed(), field, value, end) };
 }
 
+fn sorted_set_remove(key: *mut RedisModuleKey, member: *mut RedisModuleString) {
+    let remove = api!(RedisModule_ZsetRem);
+    // SAFETY: the key is open for writing and holds a sorted set or nothing; a null pointer asks for no answer.
+    unsafe { remove(key, member, ptr::null_mut()) };
+}
+
+/// The member with the lowest score, if that is at most `max`.
+fn first_member_up_to(key: *mut RedisModuleKey, max: f64) -> Option<OwnedStr> {
+    let first = api!(RedisModule_ZsetFirstInScoreRange);
+    // SAFETY: the key is open and holds a sorted set or nothing, which is an error.
+    if unsafe { first(key, f64::NEG_INFINITY, max, 0, 0) } != ok() {
+        return None;
+    }
+    let current = api!(RedisModule_ZsetRangeCurrentElement);
+    // SAFETY: a range was begun above; a null pointer asks for no score.
+    let member = unsafe { current(key, ptr::null_mut()) };
+    let stop = api!(RedisModule_ZsetRangeStop);
+    // SAFETY: a range was begun above.
+    unsafe { stop(key) };
+    if member.is_null() {
+        return None;
+    }
+    // SAFETY: a member that is not null is a string of which we own a reference.
+    Some(unsafe { OwnedStr::from_raw(member) })
+}
+
+/// Scores are dates, times in microseconds and counts, all below 2^53.
+#[expect(clippy::cast_precision_loss, reason = "below 2^53")]
+fn score_of(number: i64) -> f64 {
+    number as f64
+}
+
 fn set_expiry(key: *mut RedisModuleKey, at: i64) {
     let set = api!(RedisModule_SetAbsExpire);
     // SAFETY: the key is open for writing.
@@ -190,21 +233,32 @@ fn notify(ctx: Context<'_>, class: c_int, event: &CStr, key: Str<'_>) {
     unsafe { notify(ctx.raw(), class, event.as_ptr(), key.raw()) };
 }
 
-/// The arguments of a replicated command, on the stack.
+/// The arguments of a replicated command: on the stack, as long as they are few.
 struct Arguments {
-    raw: [*mut RedisModuleString; 1 + MOST_ARGUMENTS],
+    few: [*mut RedisModuleString; FEW],
     len: usize,
+    /// All of them, once they are too many for `few`.
+    many: Vec<*mut RedisModuleString>,
 }
+
+const FEW: usize = 16;
 
 impl Arguments {
     fn of(key: Str<'_>) -> Self {
-        let mut arguments = Self { raw: [ptr::null_mut(); 1 + MOST_ARGUMENTS], len: 0 };
+        let mut arguments = Self { few: [ptr::null_mut(); FEW], len: 0, many: Vec::new() };
         arguments.add(key);
         arguments
     }
 
     fn add(&mut self, argument: Str<'_>) -> &mut Self {
-        self.raw[self.len] = argument.raw();
+        if let Some(place) = self.few.get_mut(self.len) {
+            *place = argument.raw();
+        } else {
+            if self.many.is_empty() {
+                self.many.extend(self.few);
+            }
+            self.many.push(argument.raw());
+        }
         self.len += 1;
         self
     }
@@ -217,9 +271,10 @@ impl Arguments {
     }
 
     fn send(&self, ctx: Context<'_>, command: &CStr) {
+        let all = if self.many.is_empty() { &self.few[..self.len] } else { &self.many[..] };
         let replicate = api!(RedisModule_Replicate);
         // SAFETY: the context is that of the running command; `v` takes a vector of strings and its length, and all of
         // them are live: the caller of `replicate` holds them.
-        unsafe { replicate(ctx.raw(), command.as_ptr(), c"v".as_ptr(), self.raw.as_ptr(), self.len) };
+        unsafe { replicate(ctx.raw(), command.as_ptr(), c"v".as_ptr(), all.as_ptr(), all.len()) };
     }
 }

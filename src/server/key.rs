@@ -45,6 +45,14 @@ mod codes {
 const READ: c_int = raw::REDISMODULE_READ.cast_signed();
 const WRITE: c_int = raw::REDISMODULE_WRITE.cast_signed();
 
+/// What a key is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    Read,
+    /// To be read and written.
+    Write,
+}
+
 /// An open key that holds a `T` or nothing. Closed when dropped.
 pub(crate) struct Key<'a, T> {
     ctx: Context<'a>,
@@ -61,7 +69,7 @@ impl<'a, T: ValueType> Key<'a, T> {
     /// # Errors
     /// [`Error::WrongType`] if it holds anything but a `T`.
     pub(crate) fn read(ctx: Context<'a>, name: Str<'a>) -> Result<Self, Error> {
-        Self::open(ctx, name, READ)
+        Self::open(ctx, name, Access::Read)
     }
 
     /// Opens `name` to be read and written.
@@ -69,10 +77,18 @@ impl<'a, T: ValueType> Key<'a, T> {
     /// # Errors
     /// As [`Key::read`].
     pub(crate) fn write(ctx: Context<'a>, name: Str<'a>) -> Result<Self, Error> {
-        Self::open(ctx, name, READ | WRITE)
+        Self::open(ctx, name, Access::Write)
     }
 
-    fn open(ctx: Context<'a>, name: Str<'a>, mode: c_int) -> Result<Self, Error> {
+    /// Opens `name`.
+    ///
+    /// # Errors
+    /// As [`Key::read`].
+    pub(crate) fn open(ctx: Context<'a>, name: Str<'a>, access: Access) -> Result<Self, Error> {
+        let mode = match access {
+            Access::Read => READ,
+            Access::Write => READ | WRITE,
+        };
         let open = api!(RedisModule_OpenKey);
         // SAFETY: the context is that of the running command, the name a live string.
         let raw = unsafe { open(ctx.raw(), name.raw(), mode) };
@@ -93,6 +109,13 @@ impl<'a, T: ValueType> Key<'a, T> {
         self.exists
     }
 
+    /// How many fields or members there are.
+    pub(crate) fn len(&self) -> usize {
+        let value_length = api!(RedisModule_ValueLength);
+        // SAFETY: the key is open, or null, which the call takes for an absent one.
+        unsafe { value_length(self.raw) }
+    }
+
     /// When it expires, if it does.
     pub(crate) fn expiry(&self) -> Option<Millis> {
         if !self.exists {
@@ -107,6 +130,9 @@ impl<'a, T: ValueType> Key<'a, T> {
     /// Does what each of `effects` says to this key, in order: writes it, and then, with the key closed, replicates it,
     /// tells who watches the key, and fires the events of the same commands. Call it when nothing can fail any more.
     pub(crate) fn commit<'e>(self, effects: impl IntoIterator<Item = Effect<'e>> + Clone) {
+        if effects.clone().into_iter().next().is_none() {
+            return;
+        }
         for effect in effects.clone() {
             effect.write(self.raw, self.exists);
         }
@@ -148,13 +174,6 @@ impl Key<'_, Text> {
 }
 
 impl Key<'_, Hash> {
-    /// How many fields there are.
-    pub(crate) fn len(&self) -> usize {
-        let value_length = api!(RedisModule_ValueLength);
-        // SAFETY: the key is open, or null, which the call takes for an absent one.
-        unsafe { value_length(self.raw) }
-    }
-
     /// The value of a field, if it is there.
     pub(crate) fn get(&self, field: Str<'_>) -> Option<OwnedStr> {
         if !self.exists {
@@ -219,19 +238,21 @@ impl Key<'_, SortedSet> {
         (found == ok()).then_some(score)
     }
 
-    /// The members with scores from `min` to `max`, ascending by score; `take` says of each whether to go on.
-    pub(crate) fn each_scored(&self, min: f64, max: f64, mut take: impl FnMut(&[u8]) -> bool) {
+    /// The members with scores from `min` to `max` and their scores, in this order; `take` says of each whether to go on.
+    pub(crate) fn each_scored(&self, order: Order, min: f64, max: f64, mut take: impl FnMut(OwnedStr, f64) -> bool) {
         if !self.exists {
             return;
         }
-        let first = api!(RedisModule_ZsetFirstInScoreRange);
+        let (begin, next) = match order {
+            Order::Ascending => (api!(RedisModule_ZsetFirstInScoreRange), api!(RedisModule_ZsetRangeNext)),
+            Order::Descending => (api!(RedisModule_ZsetLastInScoreRange), api!(RedisModule_ZsetRangePrev)),
+        };
         // SAFETY: the key exists and holds a sorted set.
-        unsafe { first(self.raw, min, max, 0, 0) };
-        while let Some(member) = self.current() {
-            if !take(&member) {
+        unsafe { begin(self.raw, min, max, 0, 0) };
+        while let Some((member, score)) = self.current() {
+            if !take(member, score) {
                 break;
             }
-            let next = api!(RedisModule_ZsetRangeNext);
             // SAFETY: a range was begun above.
             unsafe { next(self.raw) };
         }
@@ -240,19 +261,27 @@ impl Key<'_, SortedSet> {
         unsafe { stop(self.raw) };
     }
 
-    fn current(&self) -> Option<OwnedStr> {
+    fn current(&self) -> Option<(OwnedStr, f64)> {
         let end_reached = api!(RedisModule_ZsetRangeEndReached);
         // SAFETY: called within a range.
         if unsafe { end_reached(self.raw) } != 0 {
             return None;
         }
         let current = api!(RedisModule_ZsetRangeCurrentElement);
-        // SAFETY: called within a range; a null pointer asks for no score.
-        let member = unsafe { current(self.raw, ptr::null_mut()) };
+        let mut score = 0.0;
+        // SAFETY: called within a range.
+        let member = unsafe { current(self.raw, &raw mut score) };
         if member.is_null() {
             return None;
         }
         // SAFETY: a member that is not null is a string of which we own a reference.
-        Some(unsafe { OwnedStr::from_raw(member) })
+        Some((unsafe { OwnedStr::from_raw(member) }, score))
     }
+}
+
+/// The order in which the members of a sorted set are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    Ascending,
+    Descending,
 }

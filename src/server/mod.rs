@@ -15,12 +15,12 @@ mod log;
 mod setting;
 mod string;
 
-pub(crate) use command::{Arg, Command, Family, KeyUse, Kind, Registration, Spec};
+pub(crate) use command::{Arg, Command, Family, KeyUse, Keys, Kind, Registration, Spec};
 pub(crate) use context::{Context, facts};
 pub(crate) use effect::{Effect, Expiry};
 pub(crate) use error::{Error, Shown};
 pub(crate) use info::{Counter, Field};
-pub(crate) use key::{Hash, Key, SortedSet, Text};
+pub(crate) use key::{Access, Hash, Key, Order, SortedSet, Text};
 pub(crate) use load::{Module, export_module};
 pub(crate) use setting::Setting;
 pub(crate) use string::{Constant, OwnedStr, Str};

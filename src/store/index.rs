@@ -4,7 +4,7 @@
 //! It expires with the last of its days: never, while one of them does not expire; else no sooner than any of them.
 
 use crate::algorithm::calendar::Day;
-use crate::server::{Context, Effect, Error, Hash, Key, OwnedStr, SortedSet};
+use crate::server::{Context, Effect, Error, Hash, Key, Order, OwnedStr, SortedSet};
 use crate::time::Millis;
 
 use super::meter::Meter;
@@ -72,7 +72,8 @@ impl<'a> IndexChange<'a> {
                     (None, true, Some(_)) => Some(Effect::Persist),
                     _ => None,
                 };
-                let add = (!held).then_some(Effect::SortedSetAdd(i64::from(day.number()), member.as_str()));
+                let members = [member.as_str()];
+                let add = (!held).then_some(Effect::SortedSetAdd(i64::from(day.number()), &members));
                 let gone: Vec<_> = gone.iter().map(OwnedStr::as_str).collect();
                 let clear = (!gone.is_empty()).then_some(Effect::SortedSetRemove(&gone));
                 let effects = [add, clear, expiry];
@@ -86,12 +87,12 @@ impl<'a> IndexChange<'a> {
 
 fn days_gone(ctx: Context<'_>, meter: Meter<'_>, index: &Key<'_, SortedSet>, before: Day) -> Vec<OwnedStr> {
     let mut gone = Vec::new();
-    index.each_scored(f64::NEG_INFINITY, f64::from(before.number() - 1), |member| {
-        if let Some(day) = Day::parse(member) {
+    index.each_scored(Order::Ascending, f64::NEG_INFINITY, f64::from(before.number() - 1), |member, _| {
+        if let Some(day) = Day::parse(&member) {
             let name = meter.day_key(day);
             let absent = Key::<Hash>::read(ctx, name.as_str()).is_ok_and(|day| !day.exists());
             if absent {
-                gone.push(OwnedStr::new(member));
+                gone.push(member);
             }
         }
         gone.len() < MOST_CLEARED
@@ -106,8 +107,8 @@ fn days_gone(ctx: Context<'_>, meter: Meter<'_>, index: &Key<'_, SortedSet>, bef
 pub(crate) fn days(ctx: Context<'_>, meter: Meter<'_>, from: Day, to: Day) -> Result<Vec<Day>, Error> {
     let index = Key::<SortedSet>::read(ctx, meter.key())?;
     let mut days = Some(Vec::new());
-    index.each_scored(f64::from(from.number()), f64::from(to.number()), |member| {
-        match (Day::parse(member).filter(|day| (from..=to).contains(day)), &mut days) {
+    index.each_scored(Order::Ascending, f64::from(from.number()), f64::from(to.number()), |member, _| {
+        match (Day::parse(&member).filter(|day| (from..=to).contains(day)), &mut days) {
             (Some(day), Some(days)) => days.push(day),
             _ => days = None,
         }

@@ -1,0 +1,102 @@
+//! The sliding log: every cell is remembered for a period, so that no period, wherever it begins, holds more than the
+//! limit. Exact, and as large as its limit.
+
+use crate::time::{Micros, Nanos};
+
+use super::answer::{Answer, Decision, Next, TooLong};
+
+/// The most cells that a log may hold.
+pub(crate) const MAX_LIMIT: i64 = 1_000_000;
+
+/// How much any period takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Policy {
+    /// 1..=[`MAX_LIMIT`].
+    pub(crate) limit: i64,
+    pub(crate) period: Nanos,
+}
+
+/// The cells of a log, by the time they were taken, as far as they lie after `since`. Times after now (the clock has
+/// gone back) count as now.
+pub(crate) trait Cells {
+    /// How many there are after `since`.
+    fn count_after(&self, since: Micros) -> i64;
+    /// The time of the `nth` (from 1) oldest after `since`.
+    fn nth_oldest_after(&self, since: Micros, nth: i64) -> Option<Micros>;
+    /// The time of the `nth` (from 1) newest of all.
+    fn nth_newest(&self, nth: i64) -> Option<Micros>;
+}
+
+/// How a log changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// Cells up to this time leave, and so many are added now.
+    Take { out_of_view: Micros, cells: i64 },
+    /// The newest so many leave.
+    Return { cells: i64 },
+    /// Cells that lie after now are moved to now.
+    Repair,
+}
+
+impl Policy {
+    /// The answer to a call for `quantity` cells at `now`: positive takes, 0 looks, negative gives back.
+    ///
+    /// # Errors
+    /// If a period from `now` does not fit.
+    pub(crate) fn decide(&self, cells: &impl Cells, now: Micros, quantity: i64) -> Result<Decision<Change>, TooLong> {
+        now.nanos().0.checked_add(self.period.0).ok_or(TooLong)?;
+        let out_of_view = self.out_of_view(now);
+        let held = cells.count_after(out_of_view);
+        let newest = cells.nth_newest(1);
+        let untouched = match newest {
+            Some(newest) if newest > now => Next::Store(Change::Repair),
+            _ => Next::Keep,
+        };
+        let leaves = |time: Micros| time.min(now).nanos().0 + self.period.0 - now.nanos().0;
+
+        let (limited, retry_after, left, newest, next) = if quantity > self.limit {
+            (true, None, held, newest, untouched)
+        } else if quantity > 0 {
+            if held + quantity <= self.limit {
+                let change = Change::Take { out_of_view, cells: quantity };
+                (false, None, held + quantity, Some(now), Next::Store(change))
+            } else {
+                let blocking = cells.nth_oldest_after(out_of_view, held + quantity - self.limit);
+                (true, blocking.map(|time| Nanos(leaves(time))), held, newest, untouched)
+            }
+        } else if quantity == 0 || newest.is_none() {
+            (false, None, held, newest, untouched)
+        } else {
+            let returned = quantity.checked_neg().map_or(held, |given| given.min(held));
+            let left = held - returned;
+            if left == 0 {
+                (false, None, 0, None, Next::Clear)
+            } else {
+                let newest = cells.nth_newest(returned + 1);
+                (false, None, left, newest, Next::Store(Change::Return { cells: returned }))
+            }
+        };
+
+        let answer = Answer {
+            limited,
+            limit: self.limit,
+            remaining: (self.limit - left).max(0),
+            retry_after,
+            reset_after: Nanos(newest.filter(|_| left > 0).map_or(0, leaves)),
+        };
+        Ok(Decision { answer, next })
+    }
+
+    /// The latest time that lies a whole period back: a cell of that time has left the view.
+    fn out_of_view(&self, now: Micros) -> Micros {
+        Micros((now.nanos().0 - self.period.0).div_euclid(1_000))
+    }
+
+    /// When a cell that is taken at `at` leaves the view.
+    pub(crate) fn leaves_at(&self, at: Micros) -> Nanos {
+        Nanos(at.nanos().0.saturating_add(self.period.0))
+    }
+}
+
+#[cfg(test)]
+mod tests;

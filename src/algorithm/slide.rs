@@ -1,0 +1,155 @@
+//! The sliding-window counter: two counts stand for all the cells of the last period. Windows are aligned to multiples
+//! of the period since the epoch; the estimate is the current window's count plus the previous one's times the share of
+//! it that is still in view, rounded up.
+//!
+//! The estimate is exact if the previous window's cells came evenly. If they all came at its end, a period may hold more
+//! than the limit: by at most the previous count times the share of it that has left the view, so less than the limit
+//! again.
+
+use crate::time::Nanos;
+
+use super::answer::{Answer, Decision, Next, TooLong};
+
+/// How much a period takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Policy {
+    /// 1..=2⁶³ − 1.
+    pub(crate) limit: i64,
+    pub(crate) period: Nanos,
+}
+
+/// Two windows: the one that began at `start`, and the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Slide {
+    pub(crate) start: Nanos,
+    pub(crate) period: Nanos,
+    pub(crate) current: i64,
+    pub(crate) previous: i64,
+}
+
+impl Policy {
+    /// The answer to a call for `quantity` cells at `now`: positive takes, 0 looks, negative gives back. State of another
+    /// period, or of a window that has not begun, is carried into the current window.
+    ///
+    /// # Errors
+    /// If two periods from `now` do not fit.
+    pub(crate) fn decide(&self, stored: Option<Slide>, now: Nanos, quantity: i64) -> Result<Decision<Slide>, TooLong> {
+        self.period.0.checked_mul(2).and_then(|two| now.0.checked_add(two)).ok_or(TooLong)?;
+        let slide = self.at(stored, now);
+        let estimate = slide.estimate(now);
+        // State that would stay in view for longer than any of this period could is brought within it at once, so that a
+        // clock that has gone back, or a period that was longer, does not refuse what the answer has promised.
+        let reach = Nanos(slide.start.0 + 2 * self.period.0);
+        let untouched = match stored {
+            Some(stored) if stored.start > now || stored.end() > reach => Next::Store(slide),
+            _ => Next::Keep,
+        };
+
+        let (limited, retry_after, after, next) = if quantity > self.limit {
+            (true, None, slide, untouched)
+        } else if quantity > 0 {
+            match estimate.checked_add(quantity).filter(|&sum| sum <= self.limit) {
+                // The estimate fits, so the count that is a part of it does.
+                Some(_) => {
+                    let after = Slide { current: slide.current + quantity, ..slide };
+                    (false, None, after, Next::Store(after))
+                }
+                None => (true, Some(Nanos(self.passes_at(slide, quantity) - now.0)), slide, untouched),
+            }
+        } else if quantity == 0 {
+            (false, None, slide, untouched)
+        } else {
+            let after = slide.returned(quantity.unsigned_abs(), now);
+            let next = match stored {
+                None => Next::Keep,
+                Some(_) if after.estimate(now) == 0 => Next::Clear,
+                Some(_) => Next::Store(after),
+            };
+            (false, None, after, next)
+        };
+
+        let answer = Answer {
+            limited,
+            limit: self.limit,
+            remaining: self.limit.saturating_sub(after.estimate(now)).max(0),
+            retry_after,
+            reset_after: Nanos((after.end().0 - now.0).max(0)),
+        };
+        Ok(Decision { answer, next })
+    }
+
+    /// The stored state as the window of `now` has it.
+    fn at(&self, stored: Option<Slide>, now: Nanos) -> Slide {
+        let start = Nanos(now.0 - now.0.rem_euclid(self.period.0));
+        let empty = Slide { start, period: self.period, current: 0, previous: 0 };
+        let Some(stored) = stored else { return empty };
+        if stored.start > now {
+            // The clock has gone back: what was counted then counts as taken now.
+            let current = stored.current.saturating_add(stored.previous).min(self.limit);
+            return Slide { current, ..empty };
+        }
+        if stored.period != self.period || stored.start.0 % self.period.0 != 0 {
+            let current = stored.estimate(now).min(self.limit);
+            return Slide { current, ..empty };
+        }
+        match start.0 - stored.start.0 {
+            0 => stored,
+            ahead if ahead == self.period.0 => Slide { previous: stored.current, ..empty },
+            _ => empty,
+        }
+    }
+
+    /// The first instant at which `quantity` (≤ limit) more cells fit, if nobody takes any until then. There is one in
+    /// this window if the current count alone leaves room; else in the next one, where the current count is the previous.
+    fn passes_at(&self, slide: Slide, quantity: i64) -> i64 {
+        let room = self.limit - quantity;
+        let first_share_within = |start: i64, count: i64, room: i64| {
+            let in_view = i128::from(room) * i128::from(self.period.0) / i128::from(count.max(1));
+            start + self.period.0 - i64::try_from(in_view).unwrap_or(i64::MAX).min(self.period.0)
+        };
+        if slide.current <= room {
+            first_share_within(slide.start.0, slide.previous, room - slide.current)
+        } else {
+            first_share_within(slide.start.0 + self.period.0, slide.current, room)
+        }
+    }
+}
+
+impl Slide {
+    /// The cells of the last period, as far as two counts can tell; rounded up.
+    fn estimate(&self, now: Nanos) -> i64 {
+        let Self { start, period, current, previous } = *self;
+        // Wide enough for a state of an older window, whose counts have moved out of view.
+        let elapsed = i128::from(now.0) - i128::from(start.0);
+        let period = i128::from(period.0);
+        let (current_in_view, previous_in_view) =
+            if elapsed <= period { (period, period - elapsed.max(0)) } else { ((2 * period - elapsed).max(0), 0) };
+        let share = |count: i64, in_view: i128| (i128::from(count) * in_view + period - 1) / period;
+        let estimate = share(current, current_in_view) + share(previous, previous_in_view);
+        i64::try_from(estimate).unwrap_or(i64::MAX)
+    }
+
+    /// The state with up to `cells` fewer: first from the current window, then from what is in view of the previous one.
+    fn returned(self, cells: u64, now: Nanos) -> Self {
+        let cells = i64::try_from(cells).unwrap_or(i64::MAX);
+        let from_current = cells.min(self.current);
+        let without = Self { current: self.current - from_current, ..self };
+        if without.current > 0 || from_current == cells {
+            return without;
+        }
+        let left = (without.estimate(now) - (cells - from_current)).max(0);
+        let in_view = i128::from(self.period.0) - (i128::from(now.0) - i128::from(self.start.0));
+        // The most that does not round up to more than `left`.
+        let previous = i128::from(left) * i128::from(self.period.0) / in_view.max(1);
+        Self { previous: i64::try_from(previous).unwrap_or(i64::MAX).min(self.previous), ..without }
+    }
+
+    /// When nothing of it is in view any more.
+    pub(crate) fn end(&self) -> Nanos {
+        let periods = if self.current > 0 { 2 } else { i64::from(self.previous > 0) };
+        Nanos(self.start.0.saturating_add(periods * self.period.0))
+    }
+}
+
+#[cfg(test)]
+mod tests;

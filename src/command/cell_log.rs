@@ -1,0 +1,61 @@
+//! `CELL.LOG key limit period [quantity] [MS]`
+//!
+//! The sliding log: never more than `limit` cells in any `period`, at the price of remembering each of them.
+
+use std::ffi::CStr;
+
+use crate::algorithm::answer::{Decision, Next, TooLong};
+use crate::algorithm::log::{Change, MAX_LIMIT, Policy};
+use crate::server::{Access, Arg, Context, Error, KeyUse, Keys, Kind, Spec, Str};
+use crate::stats;
+use crate::store::log::StoredLog;
+use crate::time::Micros;
+
+use super::arguments::{integer, period};
+use super::limiter::Limiter;
+
+pub(crate) struct CellLog;
+
+impl Limiter for CellLog {
+    const SPEC: Spec = Spec {
+        name: c"cell.log",
+        family: &stats::CELL,
+        key: KeyUse::Update,
+        keys: Keys::First,
+        fast: false,
+        fewest: 3,
+        summary: c"Takes cells from an exact sliding window, which remembers each of them.",
+        complexity: c"O(log(N)) for each cell that is taken or leaves, where N is the number of cells held",
+        since: c"0.2.0",
+        arguments: &[
+            Arg::KEY,
+            Arg::new(c"limit", Kind::Integer),
+            Arg::new(c"period", Kind::Double),
+            Arg::new(c"quantity", Kind::Integer).optional(),
+            Arg::new(c"milliseconds", Kind::Flag).token(c"MS").optional(),
+        ],
+    };
+    const RO_NAME: &'static CStr = c"cell.log_ro";
+    const NUMBERS: usize = 2;
+
+    type Policy = Policy;
+    type State<'a> = StoredLog<'a>;
+    type Change = Change;
+
+    fn policy(numbers: &[Str<'_>]) -> Result<Policy, Error> {
+        let [limit, length] = numbers else { return Err(Error::Arity) };
+        Ok(Policy { limit: integer(*limit, "limit", 1..=MAX_LIMIT)?, period: period(*length, "period")? })
+    }
+
+    fn open<'a>(ctx: Context<'a>, key: Str<'a>, access: Access) -> Result<StoredLog<'a>, Error> {
+        StoredLog::open(ctx, key, access)
+    }
+
+    fn decide(policy: &Policy, log: &StoredLog<'_>, now: Micros, n: i64) -> Result<Decision<Change>, TooLong> {
+        policy.decide(log, now, n)
+    }
+
+    fn save(policy: &Policy, log: StoredLog<'_>, next: Next<Change>, now: Micros) {
+        log.save(next, now, policy);
+    }
+}

@@ -1,0 +1,149 @@
+//! `CELL.MTHROTTLE key max_burst count period quantity [key max_burst count period quantity …] [MS]`
+//!
+//! Several limits in one step: all are taken, or none.
+
+use std::ffi::CStr;
+
+use crate::algorithm::answer::{Decision, Unit};
+use crate::algorithm::gcra::Quota;
+use crate::server::{Access, Arg, Command, Context, Error, KeyUse, Keys, Kind, Shown, Spec, Str};
+use crate::stats;
+use crate::store::tat::Tat;
+use crate::time::Nanos;
+
+use super::arguments::is_keyword;
+use super::cell_throttle::quota;
+use super::limiter::{count_cells, parse_quantity, read_only, too_long};
+
+pub(crate) struct CellMthrottle;
+
+/// Its read-only twin.
+pub(crate) struct CellMthrottleRo;
+
+const SPEC: Spec = Spec {
+    name: c"cell.mthrottle",
+    family: &stats::CELL,
+    key: KeyUse::Update,
+    keys: Keys::Every(EACH),
+    fast: false,
+    fewest: 5,
+    summary: c"Takes cells from several rate limiters (GCRA) in one step: from all of them, or from none.",
+    complexity: c"O(N) where N is the number of limits",
+    since: c"0.2.0",
+    arguments: &[
+        Arg::new(
+            c"limit",
+            Kind::Block(&[
+                Arg::KEY,
+                Arg::new(c"max_burst", Kind::Integer),
+                Arg::new(c"count", Kind::Integer),
+                Arg::new(c"period", Kind::Double),
+                Arg::new(c"quantity", Kind::Integer),
+            ]),
+        )
+        .multiple(),
+        Arg::new(c"milliseconds", Kind::Flag).token(c"MS").optional(),
+    ],
+};
+
+/// The arguments of one limit.
+const EACH: i32 = 5;
+
+impl Command for CellMthrottle {
+    const SPEC: Spec = SPEC;
+
+    fn call(ctx: Context<'_>, arguments: &[Str<'_>]) -> Result<(), Error> {
+        let (limits, unit) = parse(arguments)?;
+
+        let now = ctx.now().nanos();
+        let (states, decisions) = decide(ctx, &limits, now, Access::Write)?;
+
+        for ((limit, state), decision) in limits.iter().zip(states).zip(&decisions) {
+            state.save(decision.next, now, limit.quota.tolerance());
+        }
+        // A limit that would have passed in a refused call has taken nothing and refused nothing.
+        let refused = decisions.iter().any(|decision| decision.answer.limited);
+        for (limit, decision) in limits.iter().zip(&decisions) {
+            if decision.answer.limited || !refused {
+                count_cells(&decision.answer, limit.quantity);
+            }
+        }
+
+        reply(ctx, &decisions, unit);
+        Ok(())
+    }
+}
+
+impl Command for CellMthrottleRo {
+    const SPEC: Spec = read_only(SPEC, RO_NAME);
+
+    fn call(ctx: Context<'_>, arguments: &[Str<'_>]) -> Result<(), Error> {
+        let (limits, unit) = parse(arguments)?;
+        let (_, decisions) = decide(ctx, &limits, ctx.now().nanos(), Access::Read)?;
+        reply(ctx, &decisions, unit);
+        Ok(())
+    }
+}
+
+const RO_NAME: &CStr = c"cell.mthrottle_ro";
+
+struct Limit<'a> {
+    key: Str<'a>,
+    quota: Quota,
+    quantity: i64,
+}
+
+fn parse<'a>(arguments: &[Str<'a>]) -> Result<(Vec<Limit<'a>>, Unit), Error> {
+    let (limits, rest) = arguments.as_chunks::<{ EACH as usize }>();
+    let unit = match rest {
+        [] => Unit::Seconds,
+        [option] if is_keyword(*option, "MS") => Unit::Millis,
+        _ => {
+            return Err(Error::refused(
+                "each limit is key max_burst count period quantity, five arguments; after the last one may come MS",
+            ));
+        }
+    };
+    let limits = limits.iter().map(|[key, numbers @ .., quantity]| {
+        Ok(Limit { key: *key, quota: quota(numbers)?, quantity: parse_quantity(*quantity)? })
+    });
+    let limits = limits.collect::<Result<Vec<_>, Error>>()?;
+    let mut keys: Vec<&[u8]> = limits.iter().map(|limit| limit.key.bytes()).collect();
+    keys.sort_unstable();
+    match keys.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(twice) => {
+            Err(Error::refused(format!("key {} is named twice: add up what is asked of it", Shown(twice[0]))))
+        }
+        None => Ok((limits, unit)),
+    }
+}
+
+/// The states and what becomes of each: if one limit refuses, the others are only looked at.
+fn decide<'a>(
+    ctx: Context<'a>,
+    limits: &[Limit<'a>],
+    now: Nanos,
+    access: Access,
+) -> Result<(Vec<Tat<'a>>, Vec<Decision<Nanos>>), Error> {
+    let states = limits.iter().map(|limit| Tat::open(ctx, limit.key, access)).collect::<Result<Vec<_>, _>>()?;
+    let each = || limits.iter().zip(&states);
+    let ask = |(limit, state): (&Limit<'_>, &Tat<'_>), quantity| limit.quota.decide(state.value(), now, quantity);
+    let decisions = each().map(|pair| ask(pair, pair.0.quantity)).collect::<Result<Vec<_>, _>>().map_err(too_long)?;
+    if decisions.iter().all(|decision| !decision.answer.limited) {
+        return Ok((states, decisions));
+    }
+    let looks = each().zip(&decisions).map(
+        |(pair, decision)| {
+            if decision.answer.limited { Ok(*decision) } else { ask(pair, 0) }
+        },
+    );
+    let looks = looks.collect::<Result<Vec<_>, _>>().map_err(too_long)?;
+    Ok((states, looks))
+}
+
+fn reply(ctx: Context<'_>, decisions: &[Decision<Nanos>], unit: Unit) {
+    ctx.reply_array(decisions.len());
+    for decision in decisions {
+        ctx.reply_integers(decision.answer.integers(unit));
+    }
+}

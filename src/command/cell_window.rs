@@ -1,0 +1,75 @@
+//! `CELL.WINDOW key limit period [quantity] [BLOCK seconds] [MS]`
+//!
+//! A fixed window from the first hit: `limit` cells until `period` is over. With BLOCK, the first call beyond the limit
+//! shuts the key for so long: login attempts.
+
+use std::ffi::CStr;
+
+use crate::algorithm::answer::{Decision, Next, TooLong};
+use crate::algorithm::window::{Policy, Window};
+use crate::server::{Access, Arg, Context, Error, KeyUse, Keys, Kind, Spec, Str};
+use crate::stats;
+use crate::store::window::StoredWindow;
+use crate::time::Micros;
+
+use super::arguments::{Options, integer, is_keyword, period, set_once};
+use super::limiter::Limiter;
+
+pub(crate) struct CellWindow;
+
+impl Limiter for CellWindow {
+    const SPEC: Spec = Spec {
+        name: c"cell.window",
+        family: &stats::CELL,
+        key: KeyUse::Update,
+        keys: Keys::First,
+        fast: true,
+        fewest: 3,
+        summary: c"Takes cells from a fixed window that the first hit opens, and may block the key when it is full.",
+        complexity: c"O(1)",
+        since: c"0.2.0",
+        arguments: &[
+            Arg::KEY,
+            Arg::new(c"limit", Kind::Integer),
+            Arg::new(c"period", Kind::Double),
+            Arg::new(c"quantity", Kind::Integer).optional(),
+            Arg::new(c"block", Kind::Double).token(c"BLOCK").optional(),
+            Arg::new(c"milliseconds", Kind::Flag).token(c"MS").optional(),
+        ],
+    };
+    const RO_NAME: &'static CStr = c"cell.window_ro";
+    const NUMBERS: usize = 2;
+    const OPTIONS: &'static str = "[BLOCK seconds] [MS]";
+
+    type Policy = Policy;
+    type State<'a> = StoredWindow<'a>;
+    type Change = Window;
+
+    fn policy(numbers: &[Str<'_>]) -> Result<Policy, Error> {
+        let [limit, length] = numbers else { return Err(Error::Arity) };
+        // A block is stored as one more than the limit, which must fit too.
+        let limit = integer(*limit, "limit", 1..=i64::MAX - 1)?;
+        Ok(Policy { limit, period: period(*length, "period")?.ceil_millis(), block: None })
+    }
+
+    fn option(policy: &mut Policy, word: Str<'_>, options: &mut Options<'_>) -> Result<bool, Error> {
+        if !is_keyword(word, "BLOCK") {
+            return Ok(false);
+        }
+        let block = period(options.value("BLOCK")?, "BLOCK")?.ceil_millis();
+        set_once(&mut policy.block, "BLOCK", block)?;
+        Ok(true)
+    }
+
+    fn open<'a>(ctx: Context<'a>, key: Str<'a>, access: Access) -> Result<StoredWindow<'a>, Error> {
+        StoredWindow::open(ctx, key, access)
+    }
+
+    fn decide(policy: &Policy, window: &StoredWindow<'_>, now: Micros, n: i64) -> Result<Decision<Window>, TooLong> {
+        policy.decide(window.value(), now.floor_millis(), n)
+    }
+
+    fn save(_policy: &Policy, window: StoredWindow<'_>, next: Next<Window>, _now: Micros) {
+        window.save(next);
+    }
+}

@@ -1,0 +1,159 @@
+//! A sliding log's state: a sorted set with one member for each taken cell, its time in microseconds the score. Members
+//! are named `<time>-<number>`, so that cells of the same microsecond are as many members.
+
+use crate::algorithm::answer::Next;
+use crate::algorithm::log::{Cells, Change, Policy};
+use crate::server::{Access, Context, Effect, Error, Key, Order, OwnedStr, SortedSet, Str};
+use crate::time::Micros;
+
+use super::expiry;
+
+/// At most so many members go into one replicated command.
+const CHUNK: usize = 512;
+
+/// A log's key, open.
+pub(crate) struct StoredLog<'a> {
+    key: Key<'a, SortedSet>,
+}
+
+impl<'a> StoredLog<'a> {
+    /// Opens the limiter `name`.
+    ///
+    /// # Errors
+    /// The key is no sorted set.
+    pub(crate) fn open(ctx: Context<'a>, name: Str<'a>, access: Access) -> Result<Self, Error> {
+        Ok(Self { key: Key::open(ctx, name, access)? })
+    }
+
+    /// Leaves the state that a decision at `now` asks for. A state that stays, but has no expiry, is given one.
+    pub(crate) fn save(self, next: Next<Change>, now: Micros, policy: &Policy) {
+        let needed = |newest: Micros| policy.leaves_at(newest.min(now));
+        let (trim, removed, added) = match next {
+            Next::Keep => {
+                if self.key.exists()
+                    && self.key.expiry().is_none()
+                    && let Some(newest) = self.nth_newest(1)
+                {
+                    let expiry = expiry::due(None, needed(newest).max(now.nanos()), policy.period);
+                    self.key.commit(expiry.map(Effect::ExpireAt));
+                }
+                return;
+            }
+            Next::Clear => return self.key.commit([Effect::Delete]),
+            Next::Store(Change::Repair) => (None, vec![], vec![]),
+            Next::Store(Change::Return { cells }) => (None, self.newest(cells), vec![]),
+            Next::Store(Change::Take { out_of_view, cells }) => {
+                let stale = self.key.len() > 0 && self.oldest().is_some_and(|oldest| oldest <= out_of_view);
+                (stale.then_some(out_of_view), vec![], self.names(now, cells))
+            }
+        };
+        let early = self.after(now);
+        let early: Vec<_> = early.iter().map(OwnedStr::as_str).collect();
+        let removed: Vec<_> = removed.iter().map(OwnedStr::as_str).collect();
+        let added: Vec<_> = added.iter().map(OwnedStr::as_str).collect();
+        let newest =
+            if added.is_empty() { self.nth_newest(i64::try_from(removed.len()).unwrap_or(0) + 1) } else { Some(now) };
+        let expiry = newest.and_then(|newest| expiry::due(self.key.expiry(), needed(newest), policy.period));
+        // What is added comes first: a set that is empty for a moment would lose its expiry.
+        let effects = (early.chunks(CHUNK).chain(added.chunks(CHUNK)))
+            .map(|members| Effect::SortedSetAdd(now.0, members))
+            .chain(removed.chunks(CHUNK).map(Effect::SortedSetRemove))
+            .chain(trim.map(|time| Effect::SortedSetTrim(time.0)))
+            .chain(expiry.map(Effect::ExpireAt));
+        self.key.commit(effects);
+    }
+
+    fn oldest(&self) -> Option<Micros> {
+        let mut oldest = None;
+        self.key.each_scored(Order::Ascending, f64::NEG_INFINITY, f64::INFINITY, |_, score| {
+            oldest = Some(time(score));
+            false
+        });
+        oldest
+    }
+
+    /// The members that lie after `now`.
+    fn after(&self, now: Micros) -> Vec<OwnedStr> {
+        let mut members = Vec::new();
+        self.key.each_scored(Order::Ascending, score(Micros(now.0 + 1)), f64::INFINITY, |member, _| {
+            members.push(member);
+            true
+        });
+        members
+    }
+
+    fn newest(&self, cells: i64) -> Vec<OwnedStr> {
+        let mut members = Vec::new();
+        let most = usize::try_from(cells).unwrap_or(usize::MAX);
+        self.key.each_scored(Order::Descending, f64::NEG_INFINITY, f64::INFINITY, |member, _| {
+            members.push(member);
+            members.len() < most
+        });
+        members
+    }
+
+    /// Names for so many new members of `now`, none of which is there. Most often there is no other of that microsecond;
+    /// in a transaction, whose time stands still, the numbers go on from the last one's.
+    fn names(&self, now: Micros, cells: i64) -> Vec<OwnedStr> {
+        let prefix = format!("{}-", now.0);
+        let mut next = 0u64;
+        self.key.each_scored(Order::Descending, score(now), score(now), |member, _| {
+            if let Some(number) = member.strip_prefix(prefix.as_bytes()) {
+                next =
+                    std::str::from_utf8(number).ok().and_then(|number| number.parse().ok()).map_or(0, |n: u64| n + 1);
+                return false;
+            }
+            true
+        });
+        let mut names = Vec::new();
+        while i64::try_from(names.len()).is_ok_and(|len| len < cells) {
+            // The width keeps the order of members that of their numbers.
+            let name = OwnedStr::new(format!("{prefix}{next:06}").as_bytes());
+            next += 1;
+            if self.key.score(name.as_str()).is_none() {
+                names.push(name);
+            }
+        }
+        names
+    }
+}
+
+impl Cells for StoredLog<'_> {
+    fn count_after(&self, since: Micros) -> i64 {
+        let mut stale = 0;
+        self.key.each_scored(Order::Ascending, f64::NEG_INFINITY, score(since), |_, _| {
+            stale += 1;
+            true
+        });
+        i64::try_from(self.key.len()).unwrap_or(i64::MAX) - stale
+    }
+
+    fn nth_oldest_after(&self, since: Micros, nth: i64) -> Option<Micros> {
+        nth_time(&self.key, Order::Ascending, score(Micros(since.0 + 1)), nth)
+    }
+
+    fn nth_newest(&self, nth: i64) -> Option<Micros> {
+        nth_time(&self.key, Order::Descending, f64::NEG_INFINITY, nth)
+    }
+}
+
+fn nth_time(key: &Key<'_, SortedSet>, order: Order, min: f64, nth: i64) -> Option<Micros> {
+    let (mut seen, mut found) = (0, None);
+    key.each_scored(order, min, f64::INFINITY, |_, score| {
+        seen += 1;
+        found = (seen == nth).then(|| time(score));
+        found.is_none()
+    });
+    found
+}
+
+#[expect(clippy::cast_precision_loss, reason = "microseconds until the year 2255 are below 2^53")]
+fn score(time: Micros) -> f64 {
+    time.0 as f64
+}
+
+/// A score as other programs may have written it: what is no time at all is as far off as can be.
+#[expect(clippy::cast_possible_truncation, reason = "saturates")]
+fn time(score: f64) -> Micros {
+    Micros(score as i64)
+}
