@@ -15,6 +15,14 @@ fn traffic(redis: &mut Client) {
                 redis.run(&format!("CELL.THROTTLE u{user} {user} {} {} {quantity}", round + 1, user * 7 + 1));
             }
         }
+        for quantity in [1, 2, 0, -1, 9] {
+            redis.run(&format!("CELL.WINDOW w{} 9 {} {quantity} BLOCK 9000", round % 4, round + 900));
+            redis.run(&format!("CELL.LOG l{} 9 {} {quantity}", round % 4, round + 900));
+            redis.run(&format!("CELL.SLIDE s{} 9 {} {quantity}", round % 4, round / 8 * 300 + 900));
+        }
+        redis.run(&format!("CELL.LOG brief 9 0.001 {}", round % 4 + 1));
+        redis.run("CELL.LOG brief 9 900 -1");
+        redis.run("CELL.MTHROTTLE m1 9 1 900 1 m2 4 1 900 1 m3 30 1 60 2 MS");
         for meter in ["kpi:a", "kpi:b", "{tag}:c"] {
             let at = AT + round * 7_200_000;
             redis.run(&format!("METER.HIT {meter} AT {at} BY {}", round + 3));

@@ -86,11 +86,9 @@ const WORDS: [&str; 56] = [
     "\0",
 ];
 
-/// Keys of every type, with values that are and are not states; the last two are only ever written by the module.
-const KEYS: [&str; 15] = [
-    "absent", "text", "number", "far", "list", "set", "hash", "zset", "stream", "hyper", "m", "bad", "expired",
-    "only:m", "only:u",
-];
+/// Keys of every type, with values that are and are not states.
+const KEYS: [&str; 13] =
+    ["absent", "text", "number", "far", "list", "set", "hash", "zset", "stream", "hyper", "m", "bad", "expired"];
 
 fn prepare(redis: &mut Client) {
     for line in [
@@ -113,6 +111,38 @@ fn prepare(redis: &mut Client) {
     redis.try_call(&[b"SET", b"absent:day:20220809", b"\xff\xfe\0"]).expect("set");
 }
 
+/// All of them; `METER.HIT` and the limiters twice as often as the others.
+const COMMANDS: [&str; 17] = [
+    "METER.HIT",
+    "meter.hit",
+    "METER.KPI",
+    "CELL.THROTTLE",
+    "CELL.THROTTLE_RO",
+    "CL.THROTTLE",
+    "CELL.MTHROTTLE",
+    "CELL.MTHROTTLE_RO",
+    "CELL.WINDOW",
+    "CELL.WINDOW",
+    "CELL.WINDOW_RO",
+    "CELL.LOG",
+    "CELL.LOG",
+    "CELL.LOG_RO",
+    "CELL.SLIDE",
+    "CELL.SLIDE",
+    "CELL.SLIDE_RO",
+];
+
+/// The key that only limiters of this kind write.
+fn own_key(command: &str) -> &'static str {
+    match command.to_uppercase().trim_end_matches("_RO") {
+        "METER.HIT" | "METER.KPI" => "only:m",
+        "CELL.WINDOW" => "only:window",
+        "CELL.LOG" => "only:log",
+        "CELL.SLIDE" => "only:slide",
+        _ => "only:u",
+    }
+}
+
 fn argument(random: &mut Random) -> Vec<u8> {
     match random.below(40) {
         0 => vec![b'9'; random.below(5_000)],
@@ -124,25 +154,36 @@ fn argument(random: &mut Random) -> Vec<u8> {
 }
 
 fn call(random: &mut Random) -> Vec<Vec<u8>> {
-    let command = random.pick(&["METER.HIT", "METER.KPI", "CELL.THROTTLE", "CL.THROTTLE", "cell.throttle"]);
+    let command = random.pick(&COMMANDS);
     let mut words = vec![command.as_bytes().to_vec()];
     // Half of the calls have the form of one that could be right.
-    let key = random.pick(&KEYS).as_bytes().to_vec();
     let plausible = random.below(2) == 0;
     if plausible {
-        words.push(key);
-        if command.contains('.') && command.to_uppercase().ends_with("THROTTLE") {
-            let numbers = ["0", "1", "3", "50", "1000"];
-            for _ in 0..2 {
-                words.push(random.pick(&numbers).as_bytes().to_vec());
+        let key = if random.below(3) == 0 { own_key(command) } else { random.pick(&KEYS) };
+        let mut add = |word: &str| words.push(word.as_bytes().to_vec());
+        add(key);
+        let numbers = ["0", "1", "3", "50", "1000"];
+        let periods = ["1", "0.001", "60", "3600"];
+        let quantities = ["1", "0", "-1", "2", "100"];
+        match command.to_uppercase().trim_end_matches("_RO") {
+            "METER.HIT" => {
+                add("AT");
+                add(&(now_ms() - i64::try_from(random.below(1 << 40)).expect("small")).to_string());
+                add("BY");
+                add(random.pick(&["1", "5", "-1", "-2", "0", "9223372036854775807"]));
             }
-            words.push(random.pick(&["1", "0.001", "60", "3600"]).as_bytes().to_vec());
-            words.push(random.pick(&["1", "0", "-1", "2", "100"]).as_bytes().to_vec());
-        } else if command == "METER.HIT" {
-            words.push(b"AT".to_vec());
-            words.push((now_ms() - i64::try_from(random.below(1 << 40)).expect("small")).to_string().into_bytes());
-            words.push(b"BY".to_vec());
-            words.push(random.pick(&["1", "5", "-1", "-2", "0", "9223372036854775807"]).as_bytes().to_vec());
+            "METER.KPI" => {}
+            "CELL.WINDOW" | "CELL.LOG" | "CELL.SLIDE" => {
+                add(random.pick(&numbers[1..]));
+                add(random.pick(&periods));
+                add(random.pick(&quantities));
+            }
+            _ => {
+                add(random.pick(&numbers));
+                add(random.pick(&numbers[1..]));
+                add(random.pick(&periods));
+                add(random.pick(&quantities));
+            }
         }
     }
     let more = if plausible { random.below(2) } else { random.below(12) };
@@ -192,9 +233,10 @@ fn random_calls_leave_the_server_up_and_every_key_whole() {
 
 /// What must hold of the keys that only the module writes.
 fn check(redis: &mut Client) {
-    if redis.string("TYPE only:u").as_deref() == Some("string") {
-        assert!(redis.int("PTTL only:u") > 0, "a limiter without an expiry");
+    for key in ["only:u", "only:window", "only:log", "only:slide"] {
+        assert_ne!(redis.int(&format!("PTTL {key}")), -1, "{key} is a limiter without an expiry");
     }
+    assert!(redis.int("ZCARD only:log") <= 1_000);
     let days = if redis.string("TYPE only:m").as_deref() == Some("zset") {
         redis.strings("ZRANGE only:m 0 -1")
     } else {

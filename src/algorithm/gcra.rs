@@ -105,16 +105,17 @@ impl Quota {
     }
 
     /// The most cells whose cost fits in `room` (≥ 0) ns: the largest r with ⌊r × period / count⌋ ≤ room, which is the
-    /// largest r with r × period < (room + 1) × count.
+    /// largest r with r × period < (room + 1) × count. Divides in 64 bits where that will do, as `mul_div` does.
     fn fitting(&self, room: i64) -> i64 {
         debug_assert!((0..=self.tolerance.0).contains(&room));
-        let (room, count, period) = (i128::from(room), i128::from(self.count), i128::from(self.period.0));
-        let cells = match i64::try_from((room + 1) * count - 1) {
+        let product = (i128::from(room) + 1) * i128::from(self.count) - 1;
+        let cells = match i64::try_from(product) {
             Ok(product) => product / self.period.0,
-            Err(_) => i64::try_from(((room + 1) * count - 1) / period).unwrap_or(self.limit),
+            Err(_) => i64::try_from(product / i128::from(self.period.0)).unwrap_or(self.limit),
         };
-        // Rounding down may let a cell beyond the burst fit by less than a nanosecond.
-        cells.min(self.limit)
+        // The tolerance is what the limit costs, and an interval is at least a nanosecond: one cell more never fits.
+        debug_assert!(cells <= self.limit);
+        cells
     }
 }
 
