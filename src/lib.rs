@@ -10,8 +10,8 @@ mod store;
 mod time;
 
 use command::{
-    CellLog, CellMthrottle, CellMthrottleRo, CellSlide, CellThrottle, CellWindow, ClThrottle, MeterHit, MeterKpi, Peek,
-    Take,
+    CellLog, CellMthrottle, CellMthrottleRo, CellPull, CellSlide, CellThrottle, CellWindow, ClThrottle, MeterHit,
+    MeterKpi, Peek, Take,
 };
 use server::{Module, Registration};
 
@@ -34,6 +34,8 @@ static MODULE: Module = Module {
         Registration::pair::<Take<CellLog>, Peek<CellLog>>(),
         // CELL.SLIDE[_RO] key limit period [quantity] [MS]
         Registration::pair::<Take<CellSlide>, Peek<CellSlide>>(),
+        // CELL.PULL queue limiter max_burst count period [COUNT n] [TIMEOUT seconds] [INTO list] [MS]
+        Registration::of::<CellPull>(),
         // CL.THROTTLE, CELL.THROTTLE under redis-cell's name
         Registration::of::<ClThrottle>().only_if(&settings::CL_THROTTLE),
     ],

@@ -36,6 +36,9 @@ fn traffic(redis: &mut Client) {
         let script = b"redis.call('METER.HIT', KEYS[1]) return redis.call('CELL.THROTTLE', KEYS[2], 2, 1, 900)";
         redis.try_call(&[b"EVAL", script, b"2", b"kpi:script", b"script"]).expect("the script runs");
     }
+    redis.run("LPUSH queue a b c d e f");
+    redis.run("CELL.PULL queue pace 9 1 900 COUNT 2 INTO busy");
+    redis.run("CELL.PULL queue pace 9 1 900 TIMEOUT 1");
     redis.run("SET far 9000000000000000000");
     redis.run("CELL.THROTTLE far 2 1 60");
     redis.run("CELL.THROTTLE back 2 1 60");

@@ -27,7 +27,7 @@ impl Random {
 }
 
 /// Arguments that have broken parsers before.
-const WORDS: [&str; 56] = [
+const WORDS: [&str; 59] = [
     "",
     "0",
     "1",
@@ -81,6 +81,9 @@ const WORDS: [&str; 56] = [
     "MONTH",
     "TOTAL",
     "MS",
+    "BLOCK",
+    "COUNT",
+    "INTO",
     "%s%n%s%n",
     "\r\n$-1\r\n",
     "\0",
@@ -112,7 +115,7 @@ fn prepare(redis: &mut Client) {
 }
 
 /// All of them; `METER.HIT` and the limiters twice as often as the others.
-const COMMANDS: [&str; 17] = [
+const COMMANDS: [&str; 18] = [
     "METER.HIT",
     "meter.hit",
     "METER.KPI",
@@ -130,6 +133,7 @@ const COMMANDS: [&str; 17] = [
     "CELL.SLIDE",
     "CELL.SLIDE",
     "CELL.SLIDE_RO",
+    "CELL.PULL",
 ];
 
 /// The key that only limiters of this kind write.
@@ -173,6 +177,14 @@ fn call(random: &mut Random) -> Vec<Vec<u8>> {
                 add(random.pick(&["1", "5", "-1", "-2", "0", "9223372036854775807"]));
             }
             "METER.KPI" => {}
+            "CELL.PULL" => {
+                add("only:u");
+                add(random.pick(&numbers));
+                add(random.pick(&numbers[1..]));
+                add(random.pick(&periods));
+                add("INTO");
+                add(random.pick(&KEYS));
+            }
             "CELL.WINDOW" | "CELL.LOG" | "CELL.SLIDE" => {
                 add(random.pick(&numbers[1..]));
                 add(random.pick(&periods));

@@ -48,15 +48,21 @@ pub(crate) enum Unit {
     Millis,
 }
 
+impl Unit {
+    /// A span in this unit, rounded up.
+    pub(crate) fn round_up(self, span: Nanos) -> i64 {
+        match self {
+            Self::Seconds => span.ceil_seconds(),
+            Self::Millis => span.ceil_millis().0,
+        }
+    }
+}
+
 impl Answer {
     /// The five integers of the reply: limited, limit, remaining, retry_after (-1 for `None`), reset_after. Spans are
     /// rounded up, so that who waits as told is never early.
     pub(crate) fn integers(&self, unit: Unit) -> [i64; 5] {
-        let rounded_up = |span: Nanos| match unit {
-            Unit::Seconds => span.ceil_seconds(),
-            Unit::Millis => span.ceil_millis().0,
-        };
-        let retry_after = self.retry_after.map_or(-1, rounded_up);
-        [i64::from(self.limited), self.limit, self.remaining, retry_after, rounded_up(self.reset_after)]
+        let retry_after = self.retry_after.map_or(-1, |span| unit.round_up(span));
+        [i64::from(self.limited), self.limit, self.remaining, retry_after, unit.round_up(self.reset_after)]
     }
 }

@@ -47,14 +47,14 @@ pub(crate) fn is_keyword(text: Str<'_>, keyword: &str) -> bool {
 }
 
 /// The options of a call: keywords in any order, each at most once.
-pub(crate) struct Options<'a> {
-    rest: std::slice::Iter<'a, Str<'a>>,
+pub(crate) struct Options<'s, 'a> {
+    rest: std::slice::Iter<'s, Str<'a>>,
     /// What they may be, for errors.
     grammar: &'static str,
 }
 
-impl<'a> Options<'a> {
-    pub(crate) fn new(arguments: &'a [Str<'a>], grammar: &'static str) -> Self {
+impl<'s, 'a> Options<'s, 'a> {
+    pub(crate) fn new(arguments: &'s [Str<'a>], grammar: &'static str) -> Self {
         Self { rest: arguments.iter(), grammar }
     }
 

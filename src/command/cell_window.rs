@@ -52,7 +52,7 @@ impl Limiter for CellWindow {
         Ok(Policy { limit, period: period(*length, "period")?.ceil_millis(), block: None })
     }
 
-    fn option(policy: &mut Policy, word: Str<'_>, options: &mut Options<'_>) -> Result<bool, Error> {
+    fn option(policy: &mut Policy, word: Str<'_>, options: &mut Options<'_, '_>) -> Result<bool, Error> {
         if !is_keyword(word, "BLOCK") {
             return Ok(false);
         }

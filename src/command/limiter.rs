@@ -34,7 +34,7 @@ pub(crate) trait Limiter {
     fn policy(numbers: &[Str<'_>]) -> Result<Self::Policy, Error>;
 
     /// Reads an option of its own, and says whether `word` is one.
-    fn option(_policy: &mut Self::Policy, _word: Str<'_>, _options: &mut Options<'_>) -> Result<bool, Error> {
+    fn option(_policy: &mut Self::Policy, _word: Str<'_>, _options: &mut Options<'_, '_>) -> Result<bool, Error> {
         Ok(false)
     }
 

@@ -4,6 +4,7 @@
 mod arguments;
 mod cell_log;
 mod cell_mthrottle;
+mod cell_pull;
 mod cell_slide;
 mod cell_throttle;
 mod cell_window;
@@ -13,6 +14,7 @@ mod meter_kpi;
 
 pub(crate) use cell_log::CellLog;
 pub(crate) use cell_mthrottle::{CellMthrottle, CellMthrottleRo};
+pub(crate) use cell_pull::CellPull;
 pub(crate) use cell_slide::CellSlide;
 pub(crate) use cell_throttle::{CellThrottle, ClThrottle};
 pub(crate) use cell_window::CellWindow;

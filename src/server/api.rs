@@ -46,23 +46,31 @@ macro_rules! required {
 }
 
 required! {
+    RedisModule_BlockClientOnKeys
     RedisModule_Call
     RedisModule_CloseKey
     RedisModule_CreateCommand
     RedisModule_CreateString
     RedisModule_CreateStringFromLongLong
+    RedisModule_CreateTimer
     RedisModule_DeleteKey
     RedisModule_FreeCallReply
     RedisModule_FreeServerInfo
     RedisModule_FreeString
     RedisModule_GetAbsExpire
+    RedisModule_GetBlockedClientPrivateData
     RedisModule_GetContextFlags
+    RedisModule_GetSelectedDb
     RedisModule_GetServerInfo
     RedisModule_HashGet
     RedisModule_HashSet
     RedisModule_InfoAddFieldULongLong
     RedisModule_InfoAddSection
+    RedisModule_IsKeysPositionRequest
+    RedisModule_KeyAtPos
     RedisModule_KeyType
+    RedisModule_ListPop
+    RedisModule_ListPush
     RedisModule_Log
     RedisModule_NotifyKeyspaceEvent
     RedisModule_OpenKey
@@ -78,7 +86,9 @@ required! {
     RedisModule_ServerInfoGetFieldC
     RedisModule_SetAbsExpire
     RedisModule_SetModuleOptions
+    RedisModule_SignalKeyAsReady
     RedisModule_SignalModifiedKey
+    RedisModule_StopTimer
     RedisModule_StringDMA
     RedisModule_StringPtrLen
     RedisModule_StringSet

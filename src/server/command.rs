@@ -58,6 +58,8 @@ pub(crate) enum Keys {
     First,
     /// The first argument and every `n`th after it; `n` counts the arguments that belong to a key, with it.
     Every(c_int),
+    /// The first two arguments, and the one after a keyword that may come from this position on.
+    TwoAndAfter(&'static CStr, c_int),
 }
 
 impl Keys {
@@ -66,6 +68,20 @@ impl Keys {
         match self {
             Self::First => (1, 1),
             Self::Every(step) => (-step, step),
+            Self::TwoAndAfter(..) => (2, 1),
+        }
+    }
+
+    /// Tells the server where the keys of a call stand, if they are where no range can say it.
+    fn report(self, ctx: Context<'_>, words: &[Str<'_>]) {
+        let Self::TwoAndAfter(keyword, from) = self else { return };
+        let is_keyword = |word: &Str<'_>| word.bytes().eq_ignore_ascii_case(keyword.to_bytes());
+        let from = usize::try_from(from).unwrap_or_default();
+        let after = words.iter().skip(from).position(is_keyword).map(|place| from + place + 1);
+        for position in [Some(1), Some(2), after].into_iter().flatten().filter(|&position| position < words.len()) {
+            let key_at_pos = api!(RedisModule_KeyAtPos);
+            // SAFETY: the server asks for the positions with this context.
+            unsafe { key_at_pos(ctx.raw(), c_int::try_from(position).unwrap_or(c_int::MAX)) };
         }
     }
 }
@@ -77,6 +93,8 @@ pub(crate) enum KeyUse {
     Read,
     /// Reads and changes it, and may need more memory.
     Update,
+    /// Reads and changes it, and frees memory.
+    Consume,
 }
 
 /// One argument, as COMMAND DOCS describes it.
@@ -166,12 +184,14 @@ impl Registration {
         }
         let spec = self.spec;
         let name = spec.name.to_string_lossy();
-        let flags = match (spec.key, spec.fast) {
-            (KeyUse::Read, true) => c"readonly fast",
-            (KeyUse::Read, false) => c"readonly",
-            (KeyUse::Update, true) => c"write deny-oom fast",
-            (KeyUse::Update, false) => c"write deny-oom",
+        let mut flags = match spec.key {
+            KeyUse::Read => vec!["readonly"],
+            KeyUse::Update => vec!["write", "deny-oom"],
+            KeyUse::Consume => vec!["write"],
         };
+        flags.extend(spec.fast.then_some("fast"));
+        flags.extend(matches!(spec.keys, Keys::TwoAndAfter(..)).then_some("getkeys-api"));
+        let flags = CString::new(flags.join(" ")).unwrap_or_default();
         let (last_key, key_step) = spec.keys.last_and_step();
         let create = api!(RedisModule_CreateCommand);
         // SAFETY: the module is being loaded with this context; name and flags are C strings; the entry lives as long
@@ -234,12 +254,12 @@ fn describe(ctx: Context<'_>, spec: &Spec) -> Result<(), String> {
     };
     let key_flags = match spec.key {
         KeyUse::Read => raw::REDISMODULE_CMD_KEY_RO | raw::REDISMODULE_CMD_KEY_ACCESS,
-        KeyUse::Update => {
+        KeyUse::Update | KeyUse::Consume => {
             raw::REDISMODULE_CMD_KEY_RW | raw::REDISMODULE_CMD_KEY_ACCESS | raw::REDISMODULE_CMD_KEY_UPDATE
         }
     };
     // SAFETY: a structure of numbers and pointers, for which all zeroes mean "absent".
-    let mut key_specs: [raw::RedisModuleCommandKeySpec; 2] = unsafe { std::mem::zeroed() };
+    let mut key_specs: [raw::RedisModuleCommandKeySpec; 3] = unsafe { std::mem::zeroed() };
     key_specs[0].flags = u64::from(key_flags);
     key_specs[0].begin_search_type = raw::RedisModuleKeySpecBeginSearchType_REDISMODULE_KSPEC_BS_INDEX;
     key_specs[0].bs.index.pos = 1;
@@ -248,6 +268,15 @@ fn describe(ctx: Context<'_>, spec: &Spec) -> Result<(), String> {
     let (last_key, key_step) = spec.keys.last_and_step();
     key_specs[0].fk.range.lastkey = if last_key > 0 { last_key - 1 } else { last_key };
     key_specs[0].fk.range.keystep = key_step;
+
+    if let Keys::TwoAndAfter(keyword, from) = spec.keys {
+        key_specs[1].flags = u64::from(raw::REDISMODULE_CMD_KEY_RW | raw::REDISMODULE_CMD_KEY_INSERT);
+        key_specs[1].begin_search_type = raw::RedisModuleKeySpecBeginSearchType_REDISMODULE_KSPEC_BS_KEYWORD;
+        key_specs[1].bs.keyword.keyword = keyword.as_ptr();
+        key_specs[1].bs.keyword.startfrom = from;
+        key_specs[1].find_keys_type = raw::RedisModuleKeySpecFindKeysType_REDISMODULE_KSPEC_FK_RANGE;
+        key_specs[1].fk.range.keystep = 1;
+    }
 
     let mut kept = Vec::new();
     let mut arguments = raw_arguments(spec.arguments, &mut kept);
@@ -301,7 +330,11 @@ fn raw_argument(argument: &Arg, kept: &mut Vec<Vec<RedisModuleCommandArg>>) -> R
     RedisModuleCommandArg {
         name: argument.name.as_ptr(),
         type_: code,
-        key_spec_index: if matches!(argument.kind, Kind::Key) { 0 } else { -1 },
+        key_spec_index: match argument.kind {
+            // A key after a keyword is that of the second specification.
+            Kind::Key => c_int::from(argument.token.is_some()),
+            _ => -1,
+        },
         token: argument.token.map_or(ptr::null::<c_char>(), CStr::as_ptr),
         summary: ptr::null(),
         since: ptr::null(),
@@ -327,14 +360,22 @@ unsafe extern "C" fn entry<C: Command>(
     let argc = usize::try_from(argc).unwrap_or_default();
     // SAFETY: `argv` holds `argc` live strings for this call, and `Str` is laid out as the pointer it wraps.
     let arguments = unsafe { slice::from_raw_parts(argv.cast::<Str<'_>>(), argc) };
+    if matches!(C::SPEC.keys, Keys::TwoAndAfter(..)) && ctx.asks_for_keys() {
+        C::SPEC.keys.report(ctx, arguments);
+        return ok();
+    }
     // A panic must not unwind into the server. Commands reply last, so that an error can still be sent; what would be
     // left half-written is thereby no more than what a bug can leave anyhow.
-    let outcome = catch_unwind(AssertUnwindSafe(|| C::call(ctx, &arguments[1..]))).unwrap_or_else(|_| {
-        Err(Error::refused("internal error in redis-meter, please report it with the server's log"))
-    });
-    if let Err(error) = outcome {
+    if let Err(error) = guarded(|| C::call(ctx, &arguments[1..])) {
         C::SPEC.family.bad_calls.add(1);
         error.reply(ctx);
     }
     ok()
+}
+
+/// Runs what must not unwind into the server; a panic, which is a bug, becomes an error.
+pub(super) fn guarded<T>(run: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
+        Err(Error::refused("internal error in redis-meter, please report it with the server's log"))
+    })
 }

@@ -35,6 +35,38 @@ impl Context<'_> {
         clock::now()
     }
 
+    /// Whether the server calls only to learn where the keys stand.
+    pub(super) fn asks_for_keys(self) -> bool {
+        let asks = api!(RedisModule_IsKeysPositionRequest);
+        // SAFETY: the context is that of the running command.
+        unsafe { asks(self.raw) != 0 }
+    }
+
+    /// The number of the selected database.
+    pub(crate) fn database(self) -> c_int {
+        let selected = api!(RedisModule_GetSelectedDb);
+        // SAFETY: the context is that of the running command.
+        unsafe { selected(self.raw) }
+    }
+
+    /// Whether the client may be made to wait: not in a transaction or a script.
+    pub(crate) fn may_block(self) -> bool {
+        const NEVER: u32 = raw::REDISMODULE_CTX_FLAGS_MULTI
+            | raw::REDISMODULE_CTX_FLAGS_LUA
+            | raw::REDISMODULE_CTX_FLAGS_DENY_BLOCKING;
+        let flags = api!(RedisModule_GetContextFlags);
+        // SAFETY: the context is that of the running command.
+        let flags = unsafe { flags(self.raw) };
+        flags & NEVER.cast_signed() == 0
+    }
+
+    /// Whether writes should wait: clients are paused, or a failover goes on. Commands are held back by the server; what
+    /// runs by itself must ask.
+    pub(crate) fn writes_are_paused(self) -> bool {
+        // SAFETY: takes nothing, and reads a state of the server.
+        optional!(RedisModule_AvoidReplicaTraffic).is_some_and(|avoid| unsafe { avoid() } != 0)
+    }
+
     /// Tells who watches or caches `key` that it has changed.
     pub(crate) fn signal_modified(self, key: Str<'_>) {
         let signal = api!(RedisModule_SignalModifiedKey);

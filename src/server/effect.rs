@@ -10,6 +10,7 @@ use crate::time::Millis;
 
 use super::api::{api, ok};
 use super::context::Context;
+use super::key::{list_pop, list_push};
 use super::string::{Constant, OwnedStr, Str};
 
 static MINUS_INFINITY: Constant = Constant::new("-inf");
@@ -30,6 +31,10 @@ pub(crate) enum Expiry {
 pub(crate) enum Effect<'a> {
     /// `SET key value KEEPTTL`, or with `PXAT`. A new key needs an expiry.
     Set(Str<'a>, Expiry),
+    /// `LPUSH key element [element …]`
+    ListPush(&'a [Str<'a>]),
+    /// `RPOP key n`
+    ListPop(usize),
     /// `HSET key field value [field value …]`
     HashSet(&'a [(Str<'a>, Str<'a>)]),
     /// `HDEL key field [field …]`
@@ -62,6 +67,16 @@ impl Effect<'_> {
                 }
                 if let Expiry::At(at) = expiry {
                     set_expiry(key, at.0);
+                }
+            }
+            Self::ListPush(elements) => {
+                for element in elements {
+                    list_push(key, *element);
+                }
+            }
+            Self::ListPop(n) => {
+                for _ in 0..n {
+                    drop(list_pop(key));
                 }
             }
             Self::HashSet(pairs) => {
@@ -110,6 +125,11 @@ impl Effect<'_> {
                 let at = OwnedStr::from_integer(at.0);
                 arguments.add(value).add(PXAT.get()).add(at.as_str()).send(ctx, c"SET");
             }
+            Self::ListPush(elements) => arguments.add_all(elements).send(ctx, c"LPUSH"),
+            Self::ListPop(n) => {
+                let n = OwnedStr::from_integer(i64::try_from(n).unwrap_or(i64::MAX));
+                arguments.add(n.as_str()).send(ctx, c"RPOP");
+            }
             Self::HashSet(pairs) => {
                 for (field, value) in pairs {
                     arguments.add(*field).add(*value);
@@ -147,6 +167,8 @@ impl Effect<'_> {
                     notify(ctx, raw::REDISMODULE_NOTIFY_GENERIC, c"expire", key);
                 }
             }
+            Self::ListPush(_) => notify(ctx, raw::REDISMODULE_NOTIFY_LIST, c"lpush", key),
+            Self::ListPop(_) => notify(ctx, raw::REDISMODULE_NOTIFY_LIST, c"rpop", key),
             Self::HashSet(_) => notify(ctx, raw::REDISMODULE_NOTIFY_HASH, c"hset", key),
             Self::HashDelete(_) => notify(ctx, raw::REDISMODULE_NOTIFY_HASH, c"hdel", key),
             Self::SortedSetAdd(..) => notify(ctx, raw::REDISMODULE_NOTIFY_ZSET, c"zadd", key),

@@ -21,6 +21,8 @@ pub(crate) trait ValueType {
 
 /// Strings.
 pub(crate) enum Text {}
+/// Lists.
+pub(crate) enum List {}
 /// Hashes.
 pub(crate) enum Hash {}
 /// Sorted sets.
@@ -28,10 +30,13 @@ pub(crate) enum SortedSet {}
 
 #[allow(clippy::cast_possible_truncation, reason = "small constants that the bindings widen")]
 mod codes {
-    use super::{Hash, SortedSet, Text, ValueType, c_int, raw};
+    use super::{Hash, List, SortedSet, Text, ValueType, c_int, raw};
 
     impl ValueType for Text {
         const CODE: c_int = raw::REDISMODULE_KEYTYPE_STRING as c_int;
+    }
+    impl ValueType for List {
+        const CODE: c_int = raw::REDISMODULE_KEYTYPE_LIST as c_int;
     }
     impl ValueType for Hash {
         const CODE: c_int = raw::REDISMODULE_KEYTYPE_HASH as c_int;
@@ -39,6 +44,8 @@ mod codes {
     impl ValueType for SortedSet {
         const CODE: c_int = raw::REDISMODULE_KEYTYPE_ZSET as c_int;
     }
+    pub(super) const TAIL: c_int = raw::REDISMODULE_LIST_TAIL as c_int;
+    pub(super) const HEAD: c_int = raw::REDISMODULE_LIST_HEAD as c_int;
     pub(super) const EMPTY: c_int = raw::REDISMODULE_KEYTYPE_EMPTY as c_int;
 }
 
@@ -136,6 +143,11 @@ impl<'a, T: ValueType> Key<'a, T> {
         for effect in effects.clone() {
             effect.write(self.raw, self.exists);
         }
+        self.publish(effects);
+    }
+
+    /// Tells of effects that have been written.
+    fn publish<'e>(self, effects: impl IntoIterator<Item = Effect<'e>> + Clone) {
         let emptied = self.exists && self.type_code() == codes::EMPTY;
         let (ctx, name) = (self.ctx, self.name);
         drop(self);
@@ -171,6 +183,41 @@ impl Key<'_, Text> {
         // neither.
         Some(unsafe { slice::from_raw_parts(data.cast(), len) })
     }
+}
+
+impl Key<'_, List> {
+    /// Takes up to `n` elements from the tail, the last one first: `RPOP key n`.
+    pub(crate) fn pop_tail(self, n: usize) -> Vec<OwnedStr> {
+        let mut popped = Vec::new();
+        while popped.len() < n
+            && let Some(element) = list_pop(self.raw)
+        {
+            popped.push(element);
+        }
+        if !popped.is_empty() {
+            self.publish([Effect::ListPop(popped.len())]);
+        }
+        popped
+    }
+}
+
+/// Takes the last element of a list that is open to be written.
+pub(super) fn list_pop(key: *mut RedisModuleKey) -> Option<OwnedStr> {
+    let pop = api!(RedisModule_ListPop);
+    // SAFETY: the key is open for writing and holds a list or nothing.
+    let element = unsafe { pop(key, codes::TAIL) };
+    if element.is_null() {
+        return None;
+    }
+    // SAFETY: an element that is not null is a string of which we own a reference.
+    Some(unsafe { OwnedStr::from_raw(element) })
+}
+
+/// Puts an element before the first of a list that is open to be written.
+pub(super) fn list_push(key: *mut RedisModuleKey, element: Str<'_>) {
+    let push = api!(RedisModule_ListPush);
+    // SAFETY: the key is open for writing and holds a list or nothing; the server takes a reference of its own.
+    unsafe { push(key, codes::HEAD, element.raw()) };
 }
 
 impl Key<'_, Hash> {

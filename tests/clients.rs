@@ -1,0 +1,146 @@
+//! The commands through independent client libraries, as programs use them: redis-py, ioredis and node-redis for all,
+//! and for `CL.THROTTLE` libraries that were written for redis-cell.
+//!
+//! `tests/clients/` holds a script for each, `scripts/fetch-clients` fetches what they need. A script finds its servers by
+//! the environment: `METER_PORT`, a server with the module; `METER_REPLICA_PORT`, its replica, with the module too;
+//! `METER_CLUSTER_PORT`, a node of a cluster of two.
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use redis_cell_rs::{Cmd, Key, Policy, Verdict};
+use support::{Program, Server, eventually, on_every_program};
+
+/// Seconds until a script is taken to hang.
+const TIMEOUT: &str = "120";
+
+#[test]
+fn redis_py() {
+    on_every_program(|program| Setting::of(program).run("python", "test_limiters.py"));
+}
+
+#[test]
+fn ioredis() {
+    on_every_program(|program| Setting::of(program).run("node", "ioredis.test.mjs"));
+}
+
+#[test]
+fn node_redis() {
+    on_every_program(|program| Setting::of(program).run("node", "node-redis.test.mjs"));
+}
+
+#[test]
+fn rate_limit_async() {
+    on_every_program(|program| Setting::alone(program).run("python", "test_rate_limit_async.py"));
+}
+
+#[test]
+fn cartodb_redis() {
+    on_every_program(|program| Setting::alone(program).run("node", "cartodb-redis.test.mjs"));
+}
+
+#[test]
+fn redis_cell_rs() {
+    const THREE_AN_HOUR: Policy = Policy::new(2, 1, Duration::from_secs(3600), 1);
+    on_every_program(|program| {
+        let server = with_module(program, &[]);
+        for mut redis in [server.connect(), server.connect_resp3()] {
+            let key = Key::pair("user", "/api");
+            let mut ask = |policy: Policy| -> Verdict {
+                redis::Cmd::from(Cmd::new(&key, &policy)).query(&mut redis.0).expect("a verdict")
+            };
+            for left in [2, 1, 0] {
+                let Verdict::Allowed(details) = ask(THREE_AN_HOUR) else { panic!("{left} are left") };
+                assert_eq!((details.total, details.remaining), (3, left));
+                assert!(details.reset_after.div_ceil(3600) as usize == 3 - left, "{details:?}");
+            }
+            let Verdict::Blocked(details) = ask(THREE_AN_HOUR) else { panic!("none is left") };
+            assert_eq!((details.total, details.remaining), (3, 0));
+            assert!((3540..=3600).contains(&details.retry_after), "{details:?}");
+            assert!(matches!(ask(THREE_AN_HOUR.apply_tokens(0)), Verdict::Allowed(look) if look.remaining == 0));
+            redis.run("FLUSHALL");
+        }
+    });
+}
+
+/// The servers that a script speaks to.
+struct Setting {
+    server: Server,
+    replica: Option<Server>,
+    cluster: Vec<Server>,
+}
+
+impl Setting {
+    fn alone(program: &Program) -> Self {
+        Self { server: with_module(program, &[]), replica: None, cluster: Vec::new() }
+    }
+
+    fn of(program: &Program) -> Self {
+        let server = with_module(program, &[]);
+        let replica = with_module(program, &["--replicaof", "127.0.0.1", &server.port.to_string()]);
+        server.wait_for_replica(&replica);
+        Self { server, replica: Some(replica), cluster: cluster(program) }
+    }
+
+    /// Runs a script of `tests/clients/<language>/`; a failure shows what it has written.
+    fn run(&self, language: &str, script: &str) {
+        let (scripts, fetched) = (folder("tests/clients").join(language), folder(".clients").join(language));
+        assert_is_fetched(&scripts, &fetched);
+        let interpreter = if language == "python" { fetched.join("bin/python") } else { language.into() };
+        // The kernel ends the script when the thread that started it ends, however that comes about.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "timeout", TIMEOUT]).arg(interpreter).arg(scripts.join(script));
+        command.env("METER_PORT", self.server.port.to_string());
+        for (name, server) in [("REPLICA", self.replica.as_ref()), ("CLUSTER", self.cluster.first())] {
+            if let Some(server) = server {
+                command.env(format!("METER_{name}_PORT"), server.port.to_string());
+            }
+        }
+        let output = command.current_dir(&fetched).output().expect("setpriv and timeout");
+        assert!(
+            output.status.success(),
+            "{script}: {}\n{}{}",
+            output.status,
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+}
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+/// `.from` is what `scripts/fetch-clients` has fetched by.
+fn assert_is_fetched(scripts: &Path, fetched: &Path) {
+    let pins = ["requirements.txt", "package-lock.json"].map(|name| scripts.join(name));
+    let pins = pins.iter().find(|path| path.exists()).expect("a file of pinned versions");
+    let (wanted, found) = (fs::read(pins).expect("versions"), fs::read(fetched.join(".from")).unwrap_or_default());
+    assert!(wanted == found, "{} is missing or old: run scripts/fetch-clients", fetched.display());
+}
+
+fn with_module(program: &Program, arguments: &[&str]) -> Server {
+    Server::with_module(program, "cl-throttle yes", arguments)
+}
+
+/// Two nodes, each with half of the slots.
+fn cluster(program: &Program) -> Vec<Server> {
+    let nodes = [0..8192, 8192..16_384].map(|slots| {
+        let node = with_module(program, &["--cluster-enabled", "yes"]);
+        let slots: Vec<String> = slots.map(|slot| slot.to_string()).collect();
+        node.connect().run(&format!("CLUSTER ADDSLOTS {}", slots.join(" ")));
+        node
+    });
+    nodes[0].connect().run(&format!("CLUSTER MEET 127.0.0.1 {}", nodes[1].port));
+    eventually("the nodes know each other's slots", || {
+        nodes.iter().all(|node| {
+            let info = node.connect().string("CLUSTER INFO").unwrap_or_default();
+            ["cluster_state:ok", "cluster_slots_ok:16384"].iter().all(|line| info.contains(line))
+        })
+    });
+    nodes.into()
+}
