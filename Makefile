@@ -1,4 +1,4 @@
-.PHONY: help demo run build test lint bench servers setup
+.PHONY: help demo run build test lint bench docs servers clients setup
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "make %-8s %s\n", $$1, $$2 }'

@@ -120,6 +120,25 @@ fn retry_after_is_a_promise() {
 }
 
 #[test]
+fn retry_after_is_a_promise_in_seconds_too() {
+    on_every_server(|server| {
+        let mut redis = server.connect();
+        let calls = ["CELL.WINDOW w 1 0.8", "CELL.LOG l 1 0.8", "CELL.SLIDE s 1 0.8", "CELL.THROTTLE t 0 1 0.8"];
+        let mut longest = 0;
+        for call in calls {
+            redis.ints(call);
+            let [limited, .., retry_after, _] = redis.ints(call)[..] else { panic!() };
+            assert_eq!((limited, (1..=2).contains(&retry_after)), (1, true), "{call}: {retry_after}");
+            longest = longest.max(retry_after);
+        }
+        sleep_ms(longest * 1_000);
+        for call in calls {
+            assert_eq!(redis.ints(call)[0], 0, "{call} was refused though it had waited {longest} s");
+        }
+    });
+}
+
+#[test]
 fn no_state_is_without_an_expiry_nor_outlives_what_it_says() {
     on_every_server(|server| {
         let mut redis = server.connect();
