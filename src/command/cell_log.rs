@@ -26,7 +26,7 @@ impl Limiter for CellLog {
         fewest: 3,
         summary: c"Takes cells from an exact sliding window, which remembers each of them.",
         complexity: c"O(log(N)) for each cell that is taken or leaves, where N is the number of cells held",
-        since: c"0.2.0",
+        since: c"0.1.0",
         arguments: &[
             Arg::KEY,
             Arg::new(c"limit", Kind::Integer),

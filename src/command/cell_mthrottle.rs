@@ -29,7 +29,7 @@ const SPEC: Spec = Spec {
     fewest: 5,
     summary: c"Takes cells from several rate limiters (GCRA) in one step: from all of them, or from none.",
     complexity: c"O(N) where N is the number of limits",
-    since: c"0.2.0",
+    since: c"0.1.0",
     arguments: &[
         Arg::new(
             c"limit",

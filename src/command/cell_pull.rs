@@ -33,7 +33,7 @@ impl Command for CellPull {
         fewest: 5,
         summary: c"Takes elements from a list no faster than a rate, and may wait until one is there and due.",
         complexity: c"O(N) where N is the number of elements taken",
-        since: c"0.2.0",
+        since: c"0.1.0",
         arguments: &[
             Arg::new(c"queue", Kind::Key),
             Arg::new(c"limiter", Kind::Key),

@@ -26,7 +26,7 @@ impl Limiter for CellSlide {
         fewest: 3,
         summary: c"Takes cells from a sliding window that is estimated from two counts.",
         complexity: c"O(1)",
-        since: c"0.2.0",
+        since: c"0.1.0",
         arguments: &[
             Arg::KEY,
             Arg::new(c"limit", Kind::Integer),

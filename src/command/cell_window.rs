@@ -27,7 +27,7 @@ impl Limiter for CellWindow {
         fewest: 3,
         summary: c"Takes cells from a fixed window that the first hit opens, and may block the key when it is full.",
         complexity: c"O(1)",
-        since: c"0.2.0",
+        since: c"0.1.0",
         arguments: &[
             Arg::KEY,
             Arg::new(c"limit", Kind::Integer),
