@@ -53,7 +53,7 @@ fn a_taken_cell_replicates_as_the_tat_and_an_absolute_expiry() {
         assert_eq!((words[0], words[1], words[3], words.len()), ("SET", "u", "PXAT", 5));
         // The expiry is late enough for the next cell, and is kept.
         assert_eq!(commands[1], format!("SET u {tat} KEEPTTL"));
-        assert_eq!(commands[2], "DEL u");
+        assert_eq!(commands[2], "UNLINK u");
     });
 }
 

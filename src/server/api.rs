@@ -48,12 +48,14 @@ macro_rules! required {
 required! {
     RedisModule_BlockClientOnKeys
     RedisModule_Call
+    RedisModule_CallReplyArrayElement
+    RedisModule_CallReplyInteger
+    RedisModule_CallReplyStringPtr
     RedisModule_CloseKey
     RedisModule_CreateCommand
     RedisModule_CreateString
     RedisModule_CreateStringFromLongLong
     RedisModule_CreateTimer
-    RedisModule_DeleteKey
     RedisModule_FreeCallReply
     RedisModule_FreeServerInfo
     RedisModule_FreeString
@@ -94,6 +96,7 @@ required! {
     RedisModule_StringSet
     RedisModule_StringToLongLong
     RedisModule_StringTruncate
+    RedisModule_UnlinkKey
     RedisModule_ValueLength
     RedisModule_WrongArity
     RedisModule_ZsetAdd

@@ -1,10 +1,11 @@
 //! One running command: what it asks of the server besides keys, and how it replies.
 
-use std::ffi::{c_int, c_long};
+use std::ffi::{CStr, c_int, c_long};
 use std::marker::PhantomData;
-use std::ptr;
+use std::ptr::{self, NonNull};
+use std::slice;
 
-use redis_module::raw::{self, RedisModuleCtx};
+use redis_module::raw::{self, RedisModuleCallReply, RedisModuleCtx};
 
 use crate::time::Micros;
 
@@ -81,17 +82,17 @@ impl Context<'_> {
         if !*facts::CLUSTER {
             return false;
         }
+        self.call(c"EXISTS", &[key, absent]).is_none()
+    }
+
+    /// Runs a core command that only reads; `None` if the server refuses.
+    pub(super) fn call(self, command: &CStr, arguments: &[Str<'_>]) -> Option<CallReply> {
         let call = api!(RedisModule_Call);
-        // SAFETY: the context is that of the running command; name and format are C strings, and the format asks for
-        // the two live strings that follow.
-        let reply = unsafe { call(self.raw, c"EXISTS".as_ptr(), c"ss".as_ptr(), key.raw(), absent.raw()) };
-        if reply.is_null() {
-            return true;
-        }
-        let free = api!(RedisModule_FreeCallReply);
-        // SAFETY: a reply that is not null is ours to free, once.
-        unsafe { free(reply) };
-        false
+        let (format, vector) = (c"v".as_ptr(), arguments.as_ptr());
+        // SAFETY: the context is that of the running command; name and format are C strings, and the format asks for a
+        // vector of strings and its length: `Str` is laid out as the pointer it wraps.
+        let reply = unsafe { call(self.raw, command.as_ptr(), format, vector, arguments.len()) };
+        NonNull::new(reply).map(CallReply)
     }
 
     /// Replies an integer.
@@ -132,6 +133,46 @@ impl Context<'_> {
         for number in numbers {
             self.reply_integer(number);
         }
+    }
+}
+
+/// What a core command has answered.
+pub(super) struct CallReply(NonNull<RedisModuleCallReply>);
+
+impl CallReply {
+    /// The integer that it is.
+    pub(super) fn integer(&self) -> i64 {
+        let integer = api!(RedisModule_CallReplyInteger);
+        // SAFETY: the reply is live; for one of another type the call answers the least integer.
+        unsafe { integer(self.0.as_ptr()) }
+    }
+
+    /// The text of an element of the array that it is.
+    pub(super) fn text_at(&self, place: usize) -> Option<String> {
+        let element = api!(RedisModule_CallReplyArrayElement);
+        // SAFETY: the reply is live; without such an element the answer is null.
+        let element = unsafe { element(self.0.as_ptr(), place) };
+        if element.is_null() {
+            return None;
+        }
+        let string_ptr = api!(RedisModule_CallReplyStringPtr);
+        let mut len = 0;
+        // SAFETY: the element lives as long as the reply.
+        let data = unsafe { string_ptr(element, &raw mut len) };
+        if data.is_null() {
+            return None;
+        }
+        // SAFETY: the server lends `len` bytes at `data` for as long as the reply lives.
+        let bytes = unsafe { slice::from_raw_parts(data.cast::<u8>(), len) };
+        String::from_utf8(bytes.to_vec()).ok()
+    }
+}
+
+impl Drop for CallReply {
+    fn drop(&mut self) {
+        let free = api!(RedisModule_FreeCallReply);
+        // SAFETY: ours to free, once.
+        unsafe { free(self.0.as_ptr()) };
     }
 }
 

@@ -13,7 +13,7 @@ use super::context::Context;
 use super::key::{list_pop, list_push};
 use super::string::{Constant, OwnedStr, Str};
 
-static MINUS_INFINITY: Constant = Constant::new("-inf");
+static ZERO: Constant = Constant::new("0");
 static KEEPTTL: Constant = Constant::new("KEEPTTL");
 static PXAT: Constant = Constant::new("PXAT");
 
@@ -43,13 +43,13 @@ pub(crate) enum Effect<'a> {
     SortedSetAdd(i64, &'a [Str<'a>]),
     /// `ZREM key member [member …]`
     SortedSetRemove(&'a [Str<'a>]),
-    /// `ZREMRANGEBYSCORE key -inf score`
-    SortedSetTrim(i64),
+    /// `ZREMRANGEBYRANK key 0 n-1`: the `n` (≥ 1) members with the lowest scores
+    SortedSetTrim(usize),
     /// `PEXPIREAT key ms`
     ExpireAt(Millis),
     /// `PERSIST key`
     Persist,
-    /// `DEL key`
+    /// `UNLINK key`
     Delete,
 }
 
@@ -101,17 +101,19 @@ impl Effect<'_> {
                     sorted_set_remove(key, member.raw());
                 }
             }
-            Self::SortedSetTrim(max) => {
-                while let Some(member) = first_member_up_to(key, score_of(max)) {
-                    sorted_set_remove(key, member.as_str().raw());
+            Self::SortedSetTrim(n) => {
+                for _ in 0..n {
+                    if let Some(member) = lowest_member(key) {
+                        sorted_set_remove(key, member.as_str().raw());
+                    }
                 }
             }
             Self::ExpireAt(at) => set_expiry(key, at.0),
             Self::Persist => set_expiry(key, i64::from(raw::REDISMODULE_NO_EXPIRE)),
             Self::Delete => {
-                let delete = api!(RedisModule_DeleteKey);
+                let unlink = api!(RedisModule_UnlinkKey);
                 // SAFETY: the key is open for writing.
-                unsafe { delete(key) };
+                unsafe { unlink(key) };
             }
         }
     }
@@ -144,9 +146,9 @@ impl Effect<'_> {
                 }
                 arguments.send(ctx, c"ZADD");
             }
-            Self::SortedSetTrim(max) => {
-                let max = OwnedStr::from_integer(max);
-                arguments.add(MINUS_INFINITY.get()).add(max.as_str()).send(ctx, c"ZREMRANGEBYSCORE");
+            Self::SortedSetTrim(n) => {
+                let last = OwnedStr::from_integer(i64::try_from(n - 1).unwrap_or(i64::MAX));
+                arguments.add(ZERO.get()).add(last.as_str()).send(ctx, c"ZREMRANGEBYRANK");
             }
             Self::SortedSetRemove(members) => arguments.add_all(members).send(ctx, c"ZREM"),
             Self::ExpireAt(at) => {
@@ -154,7 +156,7 @@ impl Effect<'_> {
                 arguments.add(at.as_str()).send(ctx, c"PEXPIREAT");
             }
             Self::Persist => arguments.send(ctx, c"PERSIST"),
-            Self::Delete => arguments.send(ctx, c"DEL"),
+            Self::Delete => arguments.send(ctx, c"UNLINK"),
         }
     }
 
@@ -172,7 +174,7 @@ impl Effect<'_> {
             Self::HashSet(_) => notify(ctx, raw::REDISMODULE_NOTIFY_HASH, c"hset", key),
             Self::HashDelete(_) => notify(ctx, raw::REDISMODULE_NOTIFY_HASH, c"hdel", key),
             Self::SortedSetAdd(..) => notify(ctx, raw::REDISMODULE_NOTIFY_ZSET, c"zadd", key),
-            Self::SortedSetTrim(_) => notify(ctx, raw::REDISMODULE_NOTIFY_ZSET, c"zremrangebyscore", key),
+            Self::SortedSetTrim(_) => notify(ctx, raw::REDISMODULE_NOTIFY_ZSET, c"zremrangebyrank", key),
             Self::SortedSetRemove(_) => notify(ctx, raw::REDISMODULE_NOTIFY_ZSET, c"zrem", key),
             Self::ExpireAt(_) => notify(ctx, raw::REDISMODULE_NOTIFY_GENERIC, c"expire", key),
             Self::Persist => notify(ctx, raw::REDISMODULE_NOTIFY_GENERIC, c"persist", key),
@@ -217,11 +219,11 @@ fn sorted_set_remove(key: *mut RedisModuleKey, member: *mut RedisModuleString) {
     unsafe { remove(key, member, ptr::null_mut()) };
 }
 
-/// The member with the lowest score, if that is at most `max`.
-fn first_member_up_to(key: *mut RedisModuleKey, max: f64) -> Option<OwnedStr> {
+/// The member with the lowest score.
+fn lowest_member(key: *mut RedisModuleKey) -> Option<OwnedStr> {
     let first = api!(RedisModule_ZsetFirstInScoreRange);
     // SAFETY: the key is open and holds a sorted set or nothing, which is an error.
-    if unsafe { first(key, f64::NEG_INFINITY, max, 0, 0) } != ok() {
+    if unsafe { first(key, f64::NEG_INFINITY, f64::INFINITY, 0, 0) } != ok() {
         return None;
     }
     let current = api!(RedisModule_ZsetRangeCurrentElement);
@@ -239,7 +241,7 @@ fn first_member_up_to(key: *mut RedisModuleKey, max: f64) -> Option<OwnedStr> {
 
 /// Scores are dates, times in microseconds and counts, all below 2^53.
 #[expect(clippy::cast_precision_loss, reason = "below 2^53")]
-fn score_of(number: i64) -> f64 {
+pub(super) fn score_of(number: i64) -> f64 {
     number as f64
 }
 

@@ -12,7 +12,7 @@ use super::api::{api, ok};
 use super::context::Context;
 use super::effect::Effect;
 use super::error::Error;
-use super::string::{OwnedStr, Str};
+use super::string::{Constant, OwnedStr, Str};
 
 /// A type of value that a key can hold.
 pub(crate) trait ValueType {
@@ -272,6 +272,12 @@ unsafe extern "C" fn visit_field(
     visit(field.bytes(), value.bytes());
 }
 
+static MINUS_INFINITY: Constant = Constant::new("-inf");
+static WITH_SCORES: Constant = Constant::new("WITHSCORES");
+
+/// As many members are looked at one by one; above that a core command is cheaper.
+const FEW: usize = 64;
+
 impl Key<'_, SortedSet> {
     /// The score of a member, if it is there.
     pub(crate) fn score(&self, member: Str<'_>) -> Option<f64> {
@@ -306,6 +312,40 @@ impl Key<'_, SortedSet> {
         let stop = api!(RedisModule_ZsetRangeStop);
         // SAFETY: a range was begun above.
         unsafe { stop(self.raw) };
+    }
+
+    /// How many members have scores up to `max`.
+    pub(crate) fn count_up_to(&self, max: i64) -> usize {
+        let mut seen = 0;
+        self.each_scored(Order::Ascending, f64::NEG_INFINITY, super::effect::score_of(max), |_, _| {
+            seen += 1;
+            seen < FEW
+        });
+        if seen < FEW {
+            return seen;
+        }
+        // Too many to be counted one by one, which the server need not do.
+        let max = OwnedStr::from_integer(max);
+        let count = self.ctx.call(c"ZCOUNT", &[self.name, MINUS_INFINITY.get(), max.as_str()]);
+        count.and_then(|count| usize::try_from(count.integer()).ok()).unwrap_or(seen)
+    }
+
+    /// The score of the member at a rank, from 0, the lowest.
+    pub(crate) fn score_at(&self, rank: usize) -> Option<f64> {
+        let from_top = self.len().checked_sub(rank + 1)?;
+        let (order, steps) = if rank <= from_top { (Order::Ascending, rank) } else { (Order::Descending, from_top) };
+        if steps >= FEW {
+            let place = OwnedStr::from_integer(i64::try_from(rank).ok()?);
+            let place = place.as_str();
+            return self.ctx.call(c"ZRANGE", &[self.name, place, place, WITH_SCORES.get()])?.text_at(1)?.parse().ok();
+        }
+        let (mut seen, mut found) = (0, None);
+        self.each_scored(order, f64::NEG_INFINITY, f64::INFINITY, |_, score| {
+            found = (seen == steps).then_some(score);
+            seen += 1;
+            found.is_none()
+        });
+        found
     }
 
     fn current(&self) -> Option<(OwnedStr, f64)> {

@@ -11,6 +11,9 @@ use super::expiry;
 /// At most so many members go into one replicated command.
 const CHUNK: usize = 512;
 
+/// At most so many cells are trimmed by a call that takes fewer.
+const MOST_TRIMMED: usize = 256;
+
 /// A log's key, open.
 pub(crate) struct StoredLog<'a> {
     key: Key<'a, SortedSet>,
@@ -43,8 +46,11 @@ impl<'a> StoredLog<'a> {
             Next::Store(Change::Repair) => (None, vec![], vec![]),
             Next::Store(Change::Return { cells }) => (None, self.newest(cells), vec![]),
             Next::Store(Change::Take { out_of_view, cells }) => {
-                let stale = self.key.len() > 0 && self.oldest().is_some_and(|oldest| oldest <= out_of_view);
-                (stale.then_some(out_of_view), vec![], self.names(now, cells))
+                // At least as many leave as are added, if as many are out of view: so the set never outgrows the limit,
+                // and no call pays for all that have left since the last one.
+                let stale = self.key.count_up_to(out_of_view.0);
+                let most = usize::try_from(cells).unwrap_or(usize::MAX).max(MOST_TRIMMED);
+                (Some(stale.min(most)).filter(|&n| n > 0), vec![], self.names(now, cells))
             }
         };
         let early = self.after(now);
@@ -58,18 +64,9 @@ impl<'a> StoredLog<'a> {
         let effects = (early.chunks(CHUNK).chain(added.chunks(CHUNK)))
             .map(|members| Effect::SortedSetAdd(now.0, members))
             .chain(removed.chunks(CHUNK).map(Effect::SortedSetRemove))
-            .chain(trim.map(|time| Effect::SortedSetTrim(time.0)))
+            .chain(trim.map(Effect::SortedSetTrim))
             .chain(expiry.map(Effect::ExpireAt));
         self.key.commit(effects);
-    }
-
-    fn oldest(&self) -> Option<Micros> {
-        let mut oldest = None;
-        self.key.each_scored(Order::Ascending, f64::NEG_INFINITY, f64::INFINITY, |_, score| {
-            oldest = Some(time(score));
-            false
-        });
-        oldest
     }
 
     /// The members that lie after `now`.
@@ -120,31 +117,18 @@ impl<'a> StoredLog<'a> {
 
 impl Cells for StoredLog<'_> {
     fn count_after(&self, since: Micros) -> i64 {
-        let mut stale = 0;
-        self.key.each_scored(Order::Ascending, f64::NEG_INFINITY, score(since), |_, _| {
-            stale += 1;
-            true
-        });
-        i64::try_from(self.key.len()).unwrap_or(i64::MAX) - stale
+        i64::try_from(self.key.len() - self.key.count_up_to(since.0)).unwrap_or(i64::MAX)
     }
 
     fn nth_oldest_after(&self, since: Micros, nth: i64) -> Option<Micros> {
-        nth_time(&self.key, Order::Ascending, score(Micros(since.0 + 1)), nth)
+        let rank = self.key.count_up_to(since.0) + usize::try_from(nth).ok()?.checked_sub(1)?;
+        self.key.score_at(rank).map(time)
     }
 
     fn nth_newest(&self, nth: i64) -> Option<Micros> {
-        nth_time(&self.key, Order::Descending, f64::NEG_INFINITY, nth)
+        let above = usize::try_from(nth).ok()?;
+        self.key.score_at(self.key.len().checked_sub(above)?).map(time)
     }
-}
-
-fn nth_time(key: &Key<'_, SortedSet>, order: Order, min: f64, nth: i64) -> Option<Micros> {
-    let (mut seen, mut found) = (0, None);
-    key.each_scored(order, min, f64::INFINITY, |_, score| {
-        seen += 1;
-        found = (seen == nth).then(|| time(score));
-        found.is_none()
-    });
-    found
 }
 
 #[expect(clippy::cast_precision_loss, reason = "microseconds until the year 2255 are below 2^53")]
