@@ -19,7 +19,8 @@ lint: setup ## formatting, and clippy without a warning
 	cargo fmt --check
 	cargo clippy --all-targets --locked -- -D warnings
 
-bench: build servers ## the commands beside what they replace, as ratios
+bench: build servers ## the commands beside what they replace and beside redis-cell, as ratios
+	@scripts/fetch-redis-cell
 	cargo bench --locked --bench side_by_side
 
 servers: ## fetch the servers that the tests run against

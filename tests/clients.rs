@@ -20,27 +20,27 @@ const TIMEOUT: &str = "120";
 
 #[test]
 fn redis_py() {
-    on_every_program(|program| Setting::of(program).run("python", "test_limiters.py"));
+    run("python", "test_limiters.py", Setting::of);
 }
 
 #[test]
 fn ioredis() {
-    on_every_program(|program| Setting::of(program).run("node", "ioredis.test.mjs"));
+    run("node", "ioredis.test.mjs", Setting::of);
 }
 
 #[test]
 fn node_redis() {
-    on_every_program(|program| Setting::of(program).run("node", "node-redis.test.mjs"));
+    run("node", "node-redis.test.mjs", Setting::of);
 }
 
 #[test]
 fn rate_limit_async() {
-    on_every_program(|program| Setting::alone(program).run("python", "test_rate_limit_async.py"));
+    run("python", "test_rate_limit_async.py", Setting::alone);
 }
 
 #[test]
 fn cartodb_redis() {
-    on_every_program(|program| Setting::alone(program).run("node", "cartodb-redis.test.mjs"));
+    run("node", "cartodb-redis.test.mjs", Setting::alone);
 }
 
 #[test]
@@ -86,21 +86,32 @@ impl Setting {
         Self { server, replica: Some(replica), cluster: cluster(program) }
     }
 
-    /// Runs a script of `tests/clients/<language>/`; a failure shows what it has written.
-    fn run(&self, language: &str, script: &str) {
-        let (scripts, fetched) = (folder("tests/clients").join(language), folder(".clients").join(language));
-        assert_is_fetched(&scripts, &fetched);
-        let interpreter = if language == "python" { fetched.join("bin/python") } else { language.into() };
+    /// What a script finds its servers by.
+    fn environment(&self) -> impl Iterator<Item = (&str, String)> {
+        let servers = [
+            ("METER_PORT", Some(&self.server)),
+            ("METER_REPLICA_PORT", self.replica.as_ref()),
+            ("METER_CLUSTER_PORT", self.cluster.first()),
+        ];
+        servers.into_iter().filter_map(|(name, server)| Some((name, server?.port.to_string())))
+    }
+}
+
+/// Runs a script of `tests/clients/<language>/` with every program; a failure shows what it has written.
+fn run(language: &str, script: &str, setting: fn(&Program) -> Setting) {
+    let (scripts, fetched) = (folder("tests/clients").join(language), folder(".clients").join(language));
+    assert_is_fetched(&scripts, &fetched);
+    on_every_program(|program| {
+        let setting = setting(program);
         // The kernel ends the script when the thread that started it ends, however that comes about.
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "timeout", TIMEOUT]).arg(interpreter).arg(scripts.join(script));
-        command.env("METER_PORT", self.server.port.to_string());
-        for (name, server) in [("REPLICA", self.replica.as_ref()), ("CLUSTER", self.cluster.first())] {
-            if let Some(server) = server {
-                command.env(format!("METER_{name}_PORT"), server.port.to_string());
-            }
-        }
-        let output = command.current_dir(&fetched).output().expect("setpriv and timeout");
+        command.args(["--pdeathsig", "KILL", "timeout", TIMEOUT]);
+        match language {
+            "python" => command.arg(fetched.join("bin/python")),
+            _ => command.args(["node", "--test-reporter", "spec"]),
+        };
+        command.arg(scripts.join(script)).envs(setting.environment()).current_dir(&fetched);
+        let output = command.output().expect("setpriv and timeout");
         assert!(
             output.status.success(),
             "{script}: {}\n{}{}",
@@ -108,7 +119,7 @@ impl Setting {
             String::from_utf8_lossy(&output.stdout),
             String::from_utf8_lossy(&output.stderr)
         );
-    }
+    });
 }
 
 fn folder(name: &str) -> PathBuf {

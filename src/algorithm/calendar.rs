@@ -17,6 +17,12 @@ pub(crate) struct Day(u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Hour(u8);
 
+/// The hours as text.
+pub(crate) const HOURS: [&str; 24] = [
+    "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16", "17", "18", "19", "20",
+    "21", "22", "23",
+];
+
 impl Hour {
     /// The hour `number`, if it is 0..=23.
     pub(crate) fn new(number: u8) -> Option<Self> {
@@ -26,6 +32,11 @@ impl Hour {
     /// Every hour of a day, ascending.
     pub(crate) fn all() -> impl Iterator<Item = Self> {
         (0..24).map(Self)
+    }
+
+    /// Its number as text, not padded.
+    pub(crate) fn text(self) -> &'static str {
+        HOURS[usize::from(self.0)]
     }
 
     /// Its number, 0..=23.

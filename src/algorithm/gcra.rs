@@ -34,6 +34,7 @@ pub(crate) enum QuotaError {
 
 impl Quota {
     /// `count` (≥ 1) cells per `period` (> 0), plus `max_burst` (≥ 0) at once.
+    #[inline(always)]
     pub(crate) fn new(max_burst: i64, count: i64, period: Nanos) -> Result<Self, QuotaError> {
         debug_assert!(max_burst >= 0 && count >= 1 && period.0 > 0);
         // One nanosecond is the shortest interval, so a period holds at most as many cells as nanoseconds.
@@ -55,6 +56,7 @@ impl Quota {
     ///
     /// # Errors
     /// If `now` + tolerance does not fit.
+    #[inline(always)]
     pub(crate) fn decide(&self, tat: Option<Nanos>, now: Nanos, quantity: i64) -> Result<Decision<Nanos>, TooLong> {
         let horizon = now.0.checked_add(self.tolerance.0).ok_or(TooLong)?;
         let start = tat.map_or(now.0, |tat| tat.0.clamp(now.0, horizon));

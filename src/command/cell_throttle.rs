@@ -46,18 +46,22 @@ impl Limiter for CellThrottle {
     type State<'a> = Tat<'a>;
     type Change = Nanos;
 
+    #[inline(always)]
     fn policy(numbers: &[Str<'_>]) -> Result<Quota, Error> {
         quota(numbers)
     }
 
+    #[inline(always)]
     fn open<'a>(ctx: Context<'a>, key: Str<'a>, access: Access) -> Result<Tat<'a>, Error> {
         Tat::open(ctx, key, access)
     }
 
+    #[inline(always)]
     fn decide(quota: &Quota, tat: &Tat<'_>, now: Micros, quantity: i64) -> Result<Decision<Nanos>, TooLong> {
         quota.decide(tat.value(), now.nanos(), quantity)
     }
 
+    #[inline(always)]
     fn save(quota: &Quota, tat: Tat<'_>, next: Next<Nanos>, now: Micros) {
         tat.save(next, now.nanos(), quota.tolerance());
     }
@@ -76,6 +80,7 @@ impl Command for ClThrottle {
 }
 
 /// `max_burst count period`
+#[inline(always)]
 pub(super) fn quota(numbers: &[Str<'_>]) -> Result<Quota, Error> {
     let [max_burst, count, length] = numbers else { return Err(Error::Arity) };
     let max_burst = integer(*max_burst, "max_burst", 0..=i64::MAX)?;

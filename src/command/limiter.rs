@@ -1,5 +1,8 @@
 //! What the commands of all limiters share: `key numbers… [quantity] [options] [MS]`, the five integers, and the
 //! read-only twin. A limiter adds its numbers, its state and its algorithm.
+//!
+//! What stands on the way of every call is inlined, here and where a limiter takes over: the compiler leaves functions of
+//! several callers alone, and their large results then go through memory. Measured, it is a fifth of a refused call.
 
 use std::ffi::CStr;
 use std::marker::PhantomData;
@@ -112,6 +115,7 @@ struct Request<'a, L: Limiter> {
 }
 
 impl<'a, L: Limiter> Request<'a, L> {
+    #[inline(always)]
     fn parse(arguments: &[Str<'a>]) -> Result<Self, Error> {
         let (key, rest) = arguments.split_first().ok_or(Error::Arity)?;
         let (numbers, rest) = rest.split_at_checked(L::NUMBERS).ok_or(Error::Arity)?;
@@ -137,6 +141,7 @@ impl<'a, L: Limiter> Request<'a, L> {
 }
 
 /// The argument `quantity`.
+#[inline(always)]
 pub(super) fn parse_quantity(text: Str<'_>) -> Result<i64, Error> {
     parse_integer(text.bytes())
         .ok_or_else(|| Error::refused(format!("quantity must be an integer of 64 bits, not {}", Shown(text.bytes()))))

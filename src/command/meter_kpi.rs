@@ -207,7 +207,7 @@ fn reply_day(ctx: Context<'_>, counts: &day::Counts) {
     }
     for (hour, &count) in Hour::all().zip(&counts.hours) {
         if count != 0 {
-            ctx.reply_bytes(hour.number().to_string().as_bytes());
+            ctx.reply_bytes(hour.text().as_bytes());
             ctx.reply_integer(count);
         }
     }

@@ -54,7 +54,6 @@ required! {
     RedisModule_CloseKey
     RedisModule_CreateCommand
     RedisModule_CreateString
-    RedisModule_CreateStringFromLongLong
     RedisModule_CreateTimer
     RedisModule_FreeCallReply
     RedisModule_FreeServerInfo

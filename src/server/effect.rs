@@ -79,6 +79,13 @@ impl Effect<'_> {
                     drop(list_pop(key));
                 }
             }
+            Self::HashSet([(first, one), (second, two)]) => {
+                let set = api!(RedisModule_HashSet);
+                let (flags, end) = (raw::REDISMODULE_HASH_NONE.cast_signed(), ptr::null_mut::<c_void>());
+                // SAFETY: the key is open for writing and holds a hash or nothing; two fields with their values, and the
+                // end of the list.
+                unsafe { set(key, flags, first.raw(), one.raw(), second.raw(), two.raw(), end) };
+            }
             Self::HashSet(pairs) => {
                 for (field, value) in pairs {
                     hash_set(key, field.raw(), value.raw());
@@ -297,8 +304,21 @@ impl Arguments {
     fn send(&self, ctx: Context<'_>, command: &CStr) {
         let all = if self.many.is_empty() { &self.few[..self.len] } else { &self.many[..] };
         let replicate = api!(RedisModule_Replicate);
-        // SAFETY: the context is that of the running command; `v` takes a vector of strings and its length, and all of
-        // them are live: the caller of `replicate` holds them.
-        unsafe { replicate(ctx.raw(), command.as_ptr(), c"v".as_ptr(), all.as_ptr(), all.len()) };
+        let (ctx, name) = (ctx.raw(), command.as_ptr());
+        // Few arguments are passed one by one: for a vector the server would allocate a second time.
+        match *all {
+            // SAFETY: as many strings as the format asks for, all live: the caller of `replicate` holds them.
+            [a] => unsafe { replicate(ctx, name, c"s".as_ptr(), a) },
+            // SAFETY: as many strings as the format asks for, all live: the caller of `replicate` holds them.
+            [a, b] => unsafe { replicate(ctx, name, c"ss".as_ptr(), a, b) },
+            // SAFETY: as many strings as the format asks for, all live: the caller of `replicate` holds them.
+            [a, b, c] => unsafe { replicate(ctx, name, c"sss".as_ptr(), a, b, c) },
+            // SAFETY: as many strings as the format asks for, all live: the caller of `replicate` holds them.
+            [a, b, c, d] => unsafe { replicate(ctx, name, c"ssss".as_ptr(), a, b, c, d) },
+            // SAFETY: as many strings as the format asks for, all live: the caller of `replicate` holds them.
+            [a, b, c, d, e] => unsafe { replicate(ctx, name, c"sssss".as_ptr(), a, b, c, d, e) },
+            // SAFETY: a vector of live strings, and its length.
+            _ => unsafe { replicate(ctx, name, c"v".as_ptr(), all.as_ptr(), all.len()) },
+        };
     }
 }

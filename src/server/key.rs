@@ -238,6 +238,21 @@ impl Key<'_, Hash> {
         Some(unsafe { OwnedStr::from_raw(value) })
     }
 
+    /// The values of two fields, in one call.
+    pub(crate) fn get_both(&self, fields: [Str<'_>; 2]) -> [Option<OwnedStr>; 2] {
+        if !self.exists {
+            return [None, None];
+        }
+        let hash_get = api!(RedisModule_HashGet);
+        let [first, second] = fields.map(Str::raw);
+        let (mut one, mut two): (*mut RedisModuleString, *mut RedisModuleString) = (ptr::null_mut(), ptr::null_mut());
+        let (flags, end) = (raw::REDISMODULE_HASH_NONE.cast_signed(), ptr::null_mut::<c_void>());
+        // SAFETY: the key exists and holds a hash; two fields with places for their values, and the end of the list.
+        unsafe { hash_get(self.raw, flags, first, &raw mut one, second, &raw mut two, end) };
+        // SAFETY: a value that is not null is a string of which we own a reference.
+        [one, two].map(|value| (!value.is_null()).then(|| unsafe { OwnedStr::from_raw(value) }))
+    }
+
     /// Calls `visit` with each field and its value. A field may be visited twice in a hash that is being resized.
     pub(crate) fn each(&self, visit: &mut dyn FnMut(&[u8], &[u8])) {
         if !self.exists {

@@ -9,6 +9,8 @@ use std::{ptr, slice};
 
 use redis_module::raw::RedisModuleString;
 
+use crate::algorithm::number::format_integer;
+
 use super::api::{api, ok};
 
 /// A string that the server keeps for as long as `'a`.
@@ -65,11 +67,7 @@ impl OwnedStr {
 
     /// A new string of a number's decimal digits.
     pub(crate) fn from_integer(number: i64) -> Self {
-        let create = api!(RedisModule_CreateStringFromLongLong);
-        // SAFETY: as in `new`.
-        let raw = unsafe { create(ptr::null_mut(), number) };
-        // SAFETY: as in `new`.
-        unsafe { Self::from_raw(raw) }
+        Self::new(format_integer(number, &mut [0; 20]))
     }
 
     /// # Safety

@@ -1,7 +1,7 @@
 //! A day's counts: the hash `K:day:20220809`. Field `day` holds the total, the fields `0` to `23` the counts of the
 //! hours that were hit. Other fields are other programs'.
 
-use crate::algorithm::calendar::Hour;
+use crate::algorithm::calendar::{self, Hour};
 use crate::algorithm::number::parse_integer;
 use crate::algorithm::tally::Tally;
 use crate::server::{Constant, Effect, Error, Hash, Key, OwnedStr, Str};
@@ -9,14 +9,10 @@ use crate::time::Millis;
 
 static DAY: Constant = Constant::new("day");
 static HOURS: [Constant; 24] = {
-    const NAMES: [&str; 24] = [
-        "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16", "17", "18", "19",
-        "20", "21", "22", "23",
-    ];
     let mut hours = [const { Constant::new("") }; 24];
     let mut hour = 0;
     while hour < 24 {
-        hours[hour] = Constant::new(NAMES[hour]);
+        hours[hour] = Constant::new(calendar::HOURS[hour]);
         hour += 1;
     }
     hours
@@ -63,7 +59,9 @@ pub(crate) fn total(day: &Key<'_, Hash>) -> Result<Option<i64>, Error> {
 /// # Errors
 /// A field that holds no count.
 pub(crate) fn find(day: &Key<'_, Hash>, hour: Hour) -> Result<Found, Error> {
-    Ok(Found { day: total(day)?, hour: count(day, hour_field(hour))? })
+    let fields = [DAY.get(), hour_field(hour)];
+    let [total, count] = day.get_both(fields);
+    Ok(Found { day: counted(total, fields[0])?, hour: counted(count, fields[1])? })
 }
 
 /// All counts of a day.
@@ -123,10 +121,11 @@ pub(crate) fn save(day: Key<'_, Hash>, hour: Hour, after: Tally, expire_at: Opti
 }
 
 fn count(day: &Key<'_, Hash>, field: Str<'_>) -> Result<Option<i64>, Error> {
-    match day.get(field) {
-        None => Ok(None),
-        Some(value) => parse_count(&value).map(Some).ok_or_else(|| no_count(field.bytes())),
-    }
+    counted(day.get(field), field)
+}
+
+fn counted(value: Option<OwnedStr>, field: Str<'_>) -> Result<Option<i64>, Error> {
+    value.map(|value| parse_count(&value).ok_or_else(|| no_count(field.bytes()))).transpose()
 }
 
 fn parse_count(text: &[u8]) -> Option<i64> {

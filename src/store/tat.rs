@@ -18,6 +18,7 @@ impl<'a> Tat<'a> {
     ///
     /// # Errors
     /// The key is no string, or a string that is no TAT.
+    #[inline(always)]
     pub(crate) fn open(ctx: Context<'a>, name: Str<'a>, access: Access) -> Result<Self, Error> {
         let key = Key::<Text>::open(ctx, name, access)?;
         let value = match key.value() {
@@ -34,6 +35,7 @@ impl<'a> Tat<'a> {
 
     /// Leaves the state that a decision at `now` asks for. A state that stays, but has no expiry, is given one: without
     /// it the key would never go.
+    #[inline(always)]
     pub(crate) fn save(self, next: Next<Nanos>, now: Nanos, tolerance: Nanos) {
         match (next, self.value) {
             (Next::Keep, None) => {}

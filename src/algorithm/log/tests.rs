@@ -48,7 +48,9 @@ impl Held {
         }
         match change {
             Change::Take { out_of_view, cells } => {
-                self.0.retain(|&time| time > out_of_view);
+                // It may trim more than it adds, but no promise needs that.
+                let stale = self.0.iter().filter(|&&time| time <= out_of_view).count();
+                self.0.drain(..stale.min(size(cells)));
                 self.0.extend(repeat_n(now, size(cells)));
             }
             Change::Return { cells } => self.0.truncate(self.0.len() - size(cells)),
@@ -90,6 +92,11 @@ impl Terms {
         in_64_bits(cells.0.iter().filter(|&&time| self.leaves(time) > at).count())
     }
 
+    fn in_view(self, mut cells: Held, now: Micros) -> Held {
+        cells.0.retain(|&time| self.leaves(time) > i128::from(now.0) * i128::from(TICK));
+        cells
+    }
+
     /// The answer to a call, and the log after it.
     fn answer(self, cells: &Held, now: Micros, quantity: i64) -> Result<(Answer, Held), TooLong> {
         if self.leaves(now) > i128::from(i64::MAX) {
@@ -103,7 +110,6 @@ impl Terms {
         // Room comes when a cell leaves.
         let retry_at = after.0.iter().map(|&time| self.leaves(time)).find(|&instant| instant > at && fits(instant));
         if quantity > 0 && !limited {
-            after.0.retain(|&time| self.leaves(time) > at);
             after.0.extend(repeat_n(now, size(quantity)));
         } else if quantity < 0 && quantity <= -held {
             after.0.clear();
@@ -254,9 +260,10 @@ proptest! {
         let decision = terms.policy().decide(&cells, now, quantity).map(|decision| {
             let mut after = cells.clone();
             after.save(decision.next, now);
-            (decision.answer, after)
+            (decision.answer, terms.in_view(after, now))
         });
-        prop_assert_eq!(decision, terms.answer(&cells, now, quantity));
+        let expected = terms.answer(&cells, now, quantity);
+        prop_assert_eq!(decision, expected.map(|(answer, after)| (answer, terms.in_view(after, now))));
     }
 
     #[test]
@@ -425,7 +432,7 @@ proptest! {
             let answer = limiter.call(quantity);
             prop_assert_eq!(answer.remaining, terms.limit - limiter.held());
             prop_assert!((0..=terms.limit).contains(&answer.remaining));
-            prop_assert!(in_64_bits(limiter.cells.0.len()) <= 2 * terms.limit);
+            prop_assert!(in_64_bits(limiter.cells.0.len()) <= terms.limit, "nothing piles up");
             prop_assert!((0..=terms.period).contains(&answer.reset_after.0));
             prop_assert!(answer.retry_after.is_none_or(|wait| (Nanos(1)..=answer.reset_after).contains(&wait)));
             prop_assert!(limiter.cells.nth_newest(1).is_none_or(|newest| newest.0 <= limiter.now));

@@ -39,10 +39,3 @@ test("the strictest of two limits answers", async () => {
     "limits:rate:status:ann:maps:tile:2",
   ]);
 });
-
-test("after SCRIPT FLUSH the script is sent again", async () => {
-  await allow("bob", [0, 1, 3600]);
-  await redis.script("FLUSH");
-  assert.equal((await rateLimit("bob"))[0], 0);
-  assert.equal((await rateLimit("bob"))[0], 1);
-});

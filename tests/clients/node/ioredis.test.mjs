@@ -29,8 +29,14 @@ describe("ioredis", () => {
   beforeEach(() => client.flushall());
   after(() => client.disconnect());
 
-  test("a transaction that a hit invalidates is tried again", async () => {
+  function connect(t) {
     const other = client.duplicate();
+    t.after(() => other.disconnect());
+    return other;
+  }
+
+  test("a transaction that a hit invalidates is tried again", async (t) => {
+    const other = connect(t);
     await client.call("METER.HIT", "kpi", "AT", AT, "BY", 5);
     const seen = [];
     let results = null;
@@ -43,16 +49,14 @@ describe("ioredis", () => {
     }
     assert.deepEqual(results, [[null, [12, 12, 6]]]);
     assert.deepEqual(seen, [5, 6]);
-    other.disconnect();
   });
 
-  test("a refusal invalidates no transaction", async () => {
-    const other = client.duplicate();
+  test("a refusal invalidates no transaction", async (t) => {
+    const other = connect(t);
     await client.call("CELL.THROTTLE", "user", 0, 1, 3600);
     await client.watch("user");
     assert.equal((await other.call("CELL.THROTTLE", "user", 0, 1, 3600))[0], 1);
     assert.deepEqual(await client.multi().call("EXISTS", "user").exec(), [[null, 1]]);
-    other.disconnect();
   });
 
   test("a command of its own is a script that calls ours", async () => {
@@ -71,10 +75,11 @@ describe("ioredis", () => {
     assert.deepEqual(await client.zrangeBuffer(Buffer.from([0xff]), 0, -1), [Buffer.from("20220809")]);
   });
 
-  test("a cluster client finds the node of every key", async () => {
+  test("a cluster client finds the node of every key", async (t) => {
     const cluster = new Redis.Cluster([{ host: "127.0.0.1", port: CLUSTER_PORT }]);
-    await callAllOverACluster((_key, words) => cluster.call(...words));
+    t.after(() => cluster.disconnect());
+    await cluster.ping(); // knows the nodes from now on
     await Promise.all(cluster.nodes("master").map((node) => node.flushall()));
-    cluster.disconnect();
+    await callAllOverACluster((_key, words) => cluster.call(...words));
   });
 });

@@ -30,13 +30,20 @@ limiters("node-redis, RESP2", library(2));
 limiters("node-redis, RESP3", library(3));
 
 describe("node-redis", () => {
+  const OPTIONS = { RESP: 3, socket: { port: PORT } };
   let client;
-  before(async () => (client = await redis.createClient({ RESP: 3, socket: { port: PORT } }).connect()));
+  before(async () => (client = await redis.createClient(OPTIONS).connect()));
   beforeEach(() => client.flushAll());
   after(() => client.close());
 
-  test("a transaction that a hit invalidates is tried again", async () => {
-    const other = await client.duplicate().connect();
+  async function connect(t, options) {
+    const other = await redis.createClient({ ...OPTIONS, ...options }).connect();
+    t.after(() => other.close());
+    return other;
+  }
+
+  test("a transaction that a hit invalidates is tried again", async (t) => {
+    const other = await connect(t);
     await client.sendCommand(hit(5));
     const seen = [];
     let replies;
@@ -53,17 +60,15 @@ describe("node-redis", () => {
     }
     assert.deepEqual(replies, [[12, 12, 6]]);
     assert.deepEqual(seen, [5, 6]);
-    await other.close();
   });
 
-  test("a refusal invalidates no transaction", async () => {
-    const other = await client.duplicate().connect();
+  test("a refusal invalidates no transaction", async (t) => {
+    const other = await connect(t);
     const throttle = ["CELL.THROTTLE", "user", "0", "1", "3600"];
     await client.sendCommand(throttle);
     await client.watch("user");
     assert.equal((await other.sendCommand(throttle))[0], 1);
     assert.deepEqual(await client.multi().exists("user").exec(), [1]);
-    await other.close();
   });
 
   test("a pipeline without a transaction", async () => {
@@ -72,7 +77,7 @@ describe("node-redis", () => {
     assert.deepEqual((await pipeline.execAsPipeline()).at(-1), [1000, 1000, 1]);
   });
 
-  test("a script of its own calls ours", async () => {
+  test("a script of its own calls ours", async (t) => {
     const attempt = redis.defineScript({
       NUMBER_OF_KEYS: 1,
       SCRIPT: "return redis.call('CELL.WINDOW', KEYS[1], ARGV[1], 3600)",
@@ -82,11 +87,10 @@ describe("node-redis", () => {
       },
       transformReply: ([limited]) => limited === 0,
     });
-    const scripted = await redis.createClient({ RESP: 3, socket: { port: PORT }, scripts: { attempt } }).connect();
+    const scripted = await connect(t, { scripts: { attempt } });
     const passed = [];
     for (let time = 0; time < 3; time++) passed.push(await scripted.attempt("user", 2));
     assert.deepEqual(passed, [true, true, false]);
-    await scripted.close();
   });
 
   test("a map and its bytes come as the types that are asked for", async () => {
@@ -101,22 +105,22 @@ describe("node-redis", () => {
     assert.deepEqual(map, new Map([["day", 1], ["14", 1]]));
   });
 
-  test("a pool of connections takes no more than there is", async () => {
-    const pool = await redis.createClientPool({ RESP: 3, socket: { port: PORT } }, { maximum: 8 }).connect();
+  test("a pool of connections takes no more than there is", async (t) => {
+    const pool = await redis.createClientPool(OPTIONS, { maximum: 8 }).connect();
+    t.after(() => pool.close());
     const ask = () => pool.sendCommand(["CELL.LOG", "user", "10", "3600"]);
     const answers = await Promise.all(Array.from({ length: 100 }, ask));
     assert.equal(answers.filter(([limited]) => limited === 0).length, 10);
-    await pool.close();
   });
 
-  test("a cluster client finds the node of every key", async () => {
+  test("a cluster client finds the node of every key", async (t) => {
     const cluster = redis.createCluster({
       rootNodes: [{ socket: { host: "127.0.0.1", port: CLUSTER_PORT } }],
       RESP: 3,
     });
     await cluster.connect();
+    t.after(() => cluster.close());
+    for (const node of cluster.masters) await (await cluster.nodeClient(node)).flushAll();
     await callAllOverACluster((key, words) => cluster.sendCommand(key, false, strings(words)));
-    for (const { client } of cluster.masters) await (await client).flushAll();
-    await cluster.close();
   });
 });

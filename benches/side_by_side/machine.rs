@@ -1,0 +1,31 @@
+//! The machine that is measured on.
+
+use std::num::NonZero;
+use std::process::{Command, Stdio};
+use std::sync::LazyLock;
+use std::{fs, thread};
+
+/// Its processor, cores and kernel, in one line.
+pub(crate) fn describe() -> String {
+    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let cpu = cpu.lines().find(|line| line.starts_with("model name")).and_then(|line| line.split(": ").nth(1));
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    format!("{}, {} cores, Linux {}", cpu.unwrap_or("unknown processor"), cores(), kernel.trim())
+}
+
+/// Keeps a process with all its threads on one core, if there are two and the program taskset. Whether it is so.
+pub(crate) fn pin(process: u32, core: usize) -> bool {
+    cores() >= 2
+        && Command::new("taskset")
+            .args(["--all-tasks", "--cpu-list", "--pid", &core.to_string(), &process.to_string()])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success())
+}
+
+/// How many there were before this process was kept on one.
+fn cores() -> usize {
+    static CORES: LazyLock<usize> = LazyLock::new(|| thread::available_parallelism().map_or(1, NonZero::get));
+    *CORES
+}
