@@ -12,7 +12,7 @@ run: build ## a server with the module to play with
 build: setup ## target/release/libredis_meter.so
 	cargo build --release --locked
 
-test: build servers ## every test, on every server that can be had
+test: build servers clients ## every test, on every server that can be had
 	cargo test --locked
 
 lint: setup ## formatting, and clippy without a warning
@@ -23,8 +23,14 @@ bench: build servers ## the commands beside what they replace and beside redis-c
 	@scripts/fetch-redis-cell
 	cargo bench --locked --bench side_by_side
 
+docs: build ## the pictures of docs/limiters.md, drawn from real calls
+	@scripts/with-server scripts/draw-limiters
+
 servers: ## fetch the servers that the tests run against
 	@scripts/fetch-servers
+
+clients: ## fetch the client libraries that the tests speak through
+	@scripts/fetch-clients
 
 setup: ## install what building needs, where it is missing
 	@scripts/setup build

@@ -1,20 +1,51 @@
-//! What the README shows is what a server answers.
+//! What the README and the pages of docs/ show is what a server answers.
 
 mod support;
 
-use support::{Client, Value, on_every_server};
+use std::fs;
+use std::path::Path;
 
-const README: &str = include_str!("../README.md");
+use support::{Client, Server, Value, on_every_program};
 
-/// The blocks of commands and their answers: those that begin with a prompt.
-fn sessions() -> Vec<&'static str> {
-    let blocks = README.split("```").skip(1).step_by(2);
-    blocks.filter_map(|block| block.strip_prefix("text\n")).filter(|block| block.starts_with("> ")).collect()
+/// A page, by its name.
+struct Document {
+    name: String,
+    text: String,
+}
+
+/// The README, and every page of docs/.
+fn documents() -> Vec<Document> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let pages = fs::read_dir(root.join("docs")).expect("docs/").map(|entry| entry.expect("an entry").path());
+    let mut paths: Vec<_> = pages.filter(|path| path.extension().is_some_and(|end| end == "md")).collect();
+    paths.push(root.join("README.md"));
+    paths.sort();
+    let read = |path: &Path| Document {
+        name: path.strip_prefix(root).expect("within the project").display().to_string(),
+        text: fs::read_to_string(path).expect("a text"),
+    };
+    paths.iter().map(|path| read(path)).collect()
+}
+
+impl Document {
+    /// The commands and their answers, in order: what stands in the blocks that begin with a prompt.
+    fn steps(&self) -> Vec<(&str, String)> {
+        let blocks = self.text.split("```").skip(1).step_by(2).filter_map(|block| block.strip_prefix("text\n"));
+        let mut steps: Vec<(&str, String)> = Vec::new();
+        for line in blocks.filter(|block| block.starts_with("> ")).flat_map(str::lines) {
+            match line.strip_prefix("> ") {
+                Some(command) => steps.push((command, String::new())),
+                None => steps.last_mut().expect("a block begins with a prompt").1 += &format!("{line}\n"),
+            }
+        }
+        steps
+    }
 }
 
 /// A reply as redis-cli prints it.
 fn printed(value: &Value) -> String {
     match value {
+        Value::Nil => "(nil)\n".to_owned(),
         Value::Int(number) => format!("(integer) {number}\n"),
         Value::BulkString(bytes) => format!("\"{}\"\n", bytes.escape_ascii()),
         Value::Array(items) if items.is_empty() => "(empty array)\n".to_owned(),
@@ -30,7 +61,7 @@ fn printed(value: &Value) -> String {
         }
         Value::SimpleString(status) => format!("{status}\n"),
         Value::Okay => "OK\n".to_owned(),
-        other => panic!("the README shows no {other:?}"),
+        other => panic!("no page shows {other:?}"),
     }
 }
 
@@ -41,16 +72,46 @@ fn answer(redis: &mut Client, command: &str) -> String {
     }
 }
 
+/// The answer with `…` for each number that the page leaves open, because it depends on the clock.
+fn as_shown(answer: &str, shown: &str) -> String {
+    let mut text = String::new();
+    for (place, line) in answer.lines().enumerate() {
+        let open = shown.lines().nth(place).and_then(|line| line.strip_suffix('…'));
+        let is_number = |rest: &str| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit());
+        match open.filter(|start| line.strip_prefix(start).is_some_and(is_number)) {
+            Some(start) => text += &format!("{start}…\n"),
+            None => text += &format!("{line}\n"),
+        }
+    }
+    text
+}
+
 #[test]
-fn every_answer_that_the_readme_shows_is_what_a_server_answers() {
-    assert!(sessions().len() >= 4, "the README shows its commands");
-    on_every_server(|server| {
-        let mut redis = server.connect();
-        for session in sessions() {
-            for step in session.split("> ").skip(1) {
-                let (command, expected) = step.split_once('\n').expect("a command and its answer");
-                assert_eq!(answer(&mut redis, command), expected, "{command}");
+fn every_answer_that_a_page_shows_is_what_a_server_answers() {
+    let documents = documents();
+    for (name, at_least) in [("README.md", 4), ("docs/limiters.md", 20)] {
+        let document = documents.iter().find(|document| document.name == name).expect(name);
+        assert!(document.steps().len() >= at_least, "{name} shows its commands");
+    }
+    on_every_program(|program| {
+        for document in &documents {
+            let server = Server::start(program, &[]);
+            let mut redis = server.connect();
+            for (command, shown) in document.steps() {
+                let answer = answer(&mut redis, command);
+                assert_eq!(as_shown(&answer, &shown), shown, "{}: {command}", document.name);
             }
         }
     });
+}
+
+#[test]
+fn every_picture_that_a_page_shows_is_there() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    for document in documents() {
+        for (_, link) in document.text.match_indices("](img/").map(|(at, _)| document.text.split_at(at + 2)) {
+            let path = link.split(')').next().expect("a link");
+            assert!(docs.join(path).is_file(), "{}: {path}", document.name);
+        }
+    }
 }

@@ -1,4 +1,4 @@
-// The client libraries, from the folder that scripts/fetch-clients puts them into and tests/clients.rs runs the tests in;
+// The client libraries, from the folder that scripts/fetch-clients puts them into and that the tests run in;
 // and the servers, which tests/clients.rs starts.
 
 import { createRequire } from "node:module";
