@@ -1,8 +1,8 @@
 //! The commands through independent client libraries, as programs use them: redis-py, ioredis and node-redis for all,
 //! and for `CL.THROTTLE` libraries that were written for redis-cell.
 //!
-//! `tests/clients/` holds a script for each, `scripts/fetch-clients` fetches what they need. A script finds its servers by
-//! the environment: `METER_PORT`, a server with the module; `METER_REPLICA_PORT`, its replica, with the module too;
+//! `tests/clients/` holds a script for each, `scripts/fetch-clients` fetches what they need. A script finds its servers
+//! by the environment: `METER_PORT`, a server with the module; `METER_REPLICA_PORT`, its replica, with the module too;
 //! `METER_CLUSTER_PORT`, a node of a cluster of two.
 
 mod support;

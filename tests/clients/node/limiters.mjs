@@ -151,6 +151,17 @@ export function limiters(name, library) {
       assertFive(await login(), 0, 3, 2, -1, 3600);
     });
 
+    test("a worker waits for the next cell of a paced queue", async () => {
+      assert.deepEqual(await call("CELL.PULL", "queue", "pace", 0, 1, 3600, "TIMEOUT", 0.05), [[], 0]);
+      const pulled = call("CELL.PULL", "queue", "pace", 0, 1, 3600, "TIMEOUT", 30, "INTO", "busy");
+      await on(PORT, (push) => push("LPUSH", "queue", "first", "second"));
+      const [cells, nextDue] = await pulled;
+      assert.deepEqual(cells, ["first"]);
+      assert.ok(3500 < nextDue && nextDue <= 3600, `${nextDue}`);
+      assert.deepEqual(await call("LRANGE", "busy", 0, -1), ["first"]);
+      assert.deepEqual(await call("LRANGE", "queue", 0, -1), ["second"]);
+    });
+
     test("a day is a map with RESP3, a span a list of pairs", async () => {
       assert.deepEqual(await call("METER.HIT", "kpi", "AT", AT), [1, 1, 1]);
       assert.deepEqual(await call("METER.HIT", "kpi", "BY", 20, "AT", AT + 3_600_000), [21, 20, 20]);

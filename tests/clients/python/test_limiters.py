@@ -7,6 +7,7 @@ node of a cluster: tests/clients.rs starts them.
 import asyncio
 import os
 import time
+import threading
 import unittest
 
 import redis
@@ -193,6 +194,17 @@ class Limiters:
         state = self.redis.hgetall("slide")
         self.assertEqual(sorted(state), [b"current", b"period", b"previous", b"start"])
         self.assertEqual(state[b"current"], b"30")
+
+    def test_a_worker_waits_for_the_next_cell_of_a_paced_queue(self):
+        self.assertEqual(self.call("CELL.PULL", "queue", "pace", 0, 1, 3600, "TIMEOUT", 0.05), [[], 0])
+        pusher = threading.Timer(0.2, self.connect().lpush, ["queue", "first", "second"])
+        pusher.start()
+        cells, next_due = self.call("CELL.PULL", "queue", "pace", 0, 1, 3600, "TIMEOUT", 30, "INTO", "busy")
+        pusher.join()
+        self.assertEqual(cells, [b"first"])
+        self.assertTrue(3500 < next_due <= 3600, next_due)
+        self.assertEqual(self.redis.lrange("busy", 0, -1), [b"first"])
+        self.assertEqual(self.redis.lrange("queue", 0, -1), [b"second"])
 
     def test_a_day_is_a_dict_with_resp3_and_a_list_with_resp2(self):
         self.assertEqual(self.call("METER.HIT", "kpi", "AT", AT), [1, 1, 1])
