@@ -44,9 +44,14 @@ impl Policy {
             Some(stored) if stored.start > now || stored.end() > reach => Next::Store(slide),
             _ => Next::Keep,
         };
+        // What is not stored goes on as it was, by its own period: that is what a later call will meet.
+        let kept = match (stored, untouched) {
+            (Some(stored), Next::Keep) => stored,
+            _ => slide,
+        };
 
         let (limited, retry_after, after, next) = if quantity > self.limit {
-            (true, None, slide, untouched)
+            (true, None, kept, untouched)
         } else if quantity > 0 {
             match estimate.checked_add(quantity).filter(|&sum| sum <= self.limit) {
                 // The estimate fits, so the count that is a part of it does.
@@ -54,10 +59,10 @@ impl Policy {
                     let after = Slide { current: slide.current + quantity, ..slide };
                     (false, None, after, Next::Store(after))
                 }
-                None => (true, Some(Nanos(self.passes_at(slide, quantity) - now.0)), slide, untouched),
+                None => (true, Some(Nanos(self.passes_at(kept, quantity) - now.0)), kept, untouched),
             }
         } else if quantity == 0 {
-            (false, None, slide, untouched)
+            (false, None, kept, untouched)
         } else {
             let after = slide.returned(quantity.unsigned_abs(), now);
             let next = match stored {
@@ -102,15 +107,15 @@ impl Policy {
     /// The first instant at which `quantity` (≤ limit) more cells fit, if nobody takes any until then. There is one in
     /// this window if the current count alone leaves room; else in the next one, where the current count is the previous.
     fn passes_at(&self, slide: Slide, quantity: i64) -> i64 {
-        let room = self.limit - quantity;
+        let (room, period) = (self.limit - quantity, slide.period.0);
         let first_share_within = |start: i64, count: i64, room: i64| {
-            let in_view = i128::from(room) * i128::from(self.period.0) / i128::from(count.max(1));
-            start + self.period.0 - i64::try_from(in_view).unwrap_or(i64::MAX).min(self.period.0)
+            let in_view = i128::from(room) * i128::from(period) / i128::from(count.max(1));
+            start.saturating_add(period) - i64::try_from(in_view).unwrap_or(i64::MAX).min(period)
         };
         if slide.current <= room {
             first_share_within(slide.start.0, slide.previous, room - slide.current)
         } else {
-            first_share_within(slide.start.0 + self.period.0, slide.current, room)
+            first_share_within(slide.start.0.saturating_add(period), slide.current, room)
         }
     }
 }
@@ -147,7 +152,7 @@ impl Slide {
     /// When nothing of it is in view any more.
     pub(crate) fn end(&self) -> Nanos {
         let periods = if self.current > 0 { 2 } else { i64::from(self.previous > 0) };
-        Nanos(self.start.0.saturating_add(periods * self.period.0))
+        Nanos(self.start.0.saturating_add(self.period.0.saturating_mul(periods)))
     }
 }
 
