@@ -134,28 +134,28 @@ impl<'a, T: ValueType> Key<'a, T> {
         (at != i64::from(raw::REDISMODULE_NO_EXPIRE)).then_some(Millis(at))
     }
 
-    /// Does what each of `effects` says to this key, in order: writes it, and then, with the key closed, replicates it,
+    /// Does what each of `effects` says, if it says anything, to this key, in order: writes it, and then, with the key closed, replicates it,
     /// tells who watches the key, and fires the events of the same commands. Call it when nothing can fail any more.
-    pub(crate) fn commit<'e>(self, effects: impl IntoIterator<Item = Effect<'e>> + Clone) {
-        if effects.clone().into_iter().next().is_none() {
+    pub(crate) fn commit(self, effects: &[Option<Effect<'_>>]) {
+        if effects.iter().all(Option::is_none) {
             return;
         }
-        for effect in effects.clone() {
+        for effect in effects.iter().flatten() {
             effect.write(self.raw, self.exists);
         }
         self.publish(effects);
     }
 
     /// Tells of effects that have been written.
-    fn publish<'e>(self, effects: impl IntoIterator<Item = Effect<'e>> + Clone) {
+    fn publish(self, effects: &[Option<Effect<'_>>]) {
         let emptied = self.exists && self.type_code() == codes::EMPTY;
         let (ctx, name) = (self.ctx, self.name);
         drop(self);
-        for effect in effects.clone() {
+        for effect in effects.iter().flatten() {
             effect.replicate(ctx, name);
         }
         ctx.signal_modified(name);
-        for effect in effects {
+        for effect in effects.iter().flatten() {
             effect.notify(ctx, name, emptied);
         }
     }
@@ -195,7 +195,7 @@ impl Key<'_, List> {
             popped.push(element);
         }
         if !popped.is_empty() {
-            self.publish([Effect::ListPop(popped.len())]);
+            self.publish(&[Some(Effect::ListPop(popped.len()))]);
         }
         popped
     }

@@ -117,7 +117,7 @@ pub(crate) fn save(day: Key<'_, Hash>, hour: Hour, after: Tally, expire_at: Opti
         (!removed.is_empty()).then_some(Effect::HashDelete(removed)),
         expire_at.map(Effect::ExpireAt),
     ];
-    day.commit(effects.into_iter().flatten());
+    day.commit(&effects);
 }
 
 fn count(day: &Key<'_, Hash>, field: Str<'_>) -> Result<Option<i64>, Error> {

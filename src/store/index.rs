@@ -62,7 +62,7 @@ impl<'a> IndexChange<'a> {
         match change {
             Change::Remove => {
                 if held {
-                    index.commit([Effect::SortedSetRemove(&[member.as_str()])]);
+                    index.commit(&[Some(Effect::SortedSetRemove(&[member.as_str()]))]);
                 }
             }
             Change::Hold { expire_at, gone } => {
@@ -76,10 +76,7 @@ impl<'a> IndexChange<'a> {
                 let add = (!held).then_some(Effect::SortedSetAdd(i64::from(day.number()), &members));
                 let gone: Vec<_> = gone.iter().map(OwnedStr::as_str).collect();
                 let clear = (!gone.is_empty()).then_some(Effect::SortedSetRemove(&gone));
-                let effects = [add, clear, expiry];
-                if effects.iter().any(Option::is_some) {
-                    index.commit(effects.into_iter().flatten());
-                }
+                index.commit(&[add, clear, expiry]);
             }
         }
     }

@@ -38,11 +38,11 @@ impl<'a> StoredLog<'a> {
                     && let Some(newest) = self.nth_newest(1)
                 {
                     let expiry = expiry::due(None, needed(newest).max(now.nanos()), policy.period);
-                    self.key.commit(expiry.map(Effect::ExpireAt));
+                    self.key.commit(&[expiry.map(Effect::ExpireAt)]);
                 }
                 return;
             }
-            Next::Clear => return self.key.commit([Effect::Delete]),
+            Next::Clear => return self.key.commit(&[Some(Effect::Delete)]),
             Next::Store(Change::Repair) => (None, vec![], vec![]),
             Next::Store(Change::Return { cells }) => (None, self.newest(cells), vec![]),
             Next::Store(Change::Take { out_of_view, cells }) => {
@@ -66,7 +66,8 @@ impl<'a> StoredLog<'a> {
             .chain(removed.chunks(CHUNK).map(Effect::SortedSetRemove))
             .chain(trim.map(Effect::SortedSetTrim))
             .chain(expiry.map(Effect::ExpireAt));
-        self.key.commit(effects);
+        let effects: Vec<_> = effects.map(Some).collect();
+        self.key.commit(&effects);
     }
 
     /// The members that lie after `now`.

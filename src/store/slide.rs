@@ -43,7 +43,7 @@ impl<'a> StoredSlide<'a> {
             Next::Keep => {
                 if let (Some(slide), None) = (before, present) {
                     let expiry = expiry::due(None, slide.end(), slide.period);
-                    self.key.commit(expiry.map(Effect::ExpireAt));
+                    self.key.commit(&[expiry.map(Effect::ExpireAt)]);
                 }
             }
             Next::Store(after) => {
@@ -55,10 +55,9 @@ impl<'a> StoredSlide<'a> {
                 // Within a window only the current count moves, but for what is given back.
                 let moved = |before: Slide| Slide { current: after.current, ..before } != after;
                 let changed = if before.is_none_or(moved) { &pairs[..] } else { &pairs[2..3] };
-                let effects = [Some(Effect::HashSet(changed)), expiry];
-                self.key.commit(effects.into_iter().flatten());
+                self.key.commit(&[Some(Effect::HashSet(changed)), expiry]);
             }
-            Next::Clear => self.key.commit([Effect::Delete]),
+            Next::Clear => self.key.commit(&[Some(Effect::Delete)]),
         }
     }
 }

@@ -42,15 +42,15 @@ impl<'a> Tat<'a> {
             (Next::Keep, Some(tat)) => {
                 if self.key.expiry().is_none() {
                     let expiry = expiry::due(None, tat.max(now), tolerance);
-                    self.key.commit(expiry.map(Effect::ExpireAt));
+                    self.key.commit(&[expiry.map(Effect::ExpireAt)]);
                 }
             }
             (Next::Store(tat), _) => {
                 let expiry = expiry::due(self.key.expiry(), tat, tolerance).map_or(Expiry::Keep, Expiry::At);
                 let text = OwnedStr::from_integer(tat.0);
-                self.key.commit([Effect::Set(text.as_str(), expiry)]);
+                self.key.commit(&[Some(Effect::Set(text.as_str(), expiry))]);
             }
-            (Next::Clear, _) => self.key.commit([Effect::Delete]),
+            (Next::Clear, _) => self.key.commit(&[Some(Effect::Delete)]),
         }
     }
 }

@@ -42,14 +42,14 @@ impl<'a> StoredWindow<'a> {
                 let before = self.value;
                 let moved = before.is_none_or(|before| before.end != after.end);
                 if before.is_some_and(|before| before.count == after.count) {
-                    self.key.commit(after.end.filter(|_| moved).map(Effect::ExpireAt));
+                    self.key.commit(&[after.end.filter(|_| moved).map(Effect::ExpireAt)]);
                     return;
                 }
                 let expiry = after.end.filter(|_| moved).map_or(Expiry::Keep, Expiry::At);
                 let text = OwnedStr::from_integer(after.count);
-                self.key.commit([Effect::Set(text.as_str(), expiry)]);
+                self.key.commit(&[Some(Effect::Set(text.as_str(), expiry))]);
             }
-            Next::Clear => self.key.commit([Effect::Delete]),
+            Next::Clear => self.key.commit(&[Some(Effect::Delete)]),
         }
     }
 }
