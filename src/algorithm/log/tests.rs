@@ -1,5 +1,6 @@
-//! What a sliding log promises: what counting the cells in view says, of any cells at any time; never more than the limit
-//! in any period, wherever it begins; waits that are true to the tick; and no way to be shut out for longer than a period.
+//! What a sliding log promises: what counting the cells in view says, of any cells at any time; never more than the
+//! limit in any period, wherever it begins; waits that are true to the tick; and no way to be shut out for longer than
+//! a period.
 
 use super::*;
 use proptest::collection::vec;

@@ -1,5 +1,5 @@
-//! What a fixed window promises: the contract's rules on any numbers, any state and any clock; never more than the limit
-//! from its first hit to its end; a block that lasts as long as it says; and no way to be shut out for longer.
+//! What a fixed window promises: the contract's rules on any numbers, any state and any clock; never more than the
+//! limit from its first hit to its end; a block that lasts as long as it says; and no way to be shut out for longer.
 
 use super::*;
 use proptest::collection::vec;
@@ -495,7 +495,10 @@ proptest! {
     }
 
     #[test]
-    fn more_than_the_limit_is_told_what_a_look_is_told_and_changes_nothing(mut limiter in limiter(), cells in magnitude()) {
+    fn more_than_the_limit_is_told_what_a_look_is_told_and_changes_nothing(
+        mut limiter in limiter(),
+        cells in magnitude(),
+    ) {
         let look = limiter.call(0);
         let left = limiter.window;
         let quantity = look.limit.saturating_add(cells);
@@ -513,7 +516,10 @@ proptest! {
         let answer = limiter.call(-quantity);
         match held {
             Some(Window { count: 1.., .. }) => prop_assert_eq!((answer, limiter.window), (before, held)),
-            _ => prop_assert_eq!((answer.remaining, answer.reset_after, limiter.window), (answer.limit, Nanos(0), None)),
+            _ => {
+                let full = (answer.limit, Nanos(0), None);
+                prop_assert_eq!((answer.remaining, answer.reset_after, limiter.window), full);
+            }
         }
     }
 
