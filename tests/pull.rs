@@ -128,6 +128,19 @@ fn those_who_wait_are_served_in_the_order_they_came() {
 }
 
 #[test]
+fn what_becomes_due_early_goes_to_those_in_line_and_not_to_who_asks_next() {
+    on_every_server(|server| {
+        let mut redis = server.connect();
+        redis.run("LPUSH q a b c");
+        pull(&mut redis, "CELL.PULL q l 0 1 3600");
+        let waiter = waiting(server, "CELL.PULL q l 0 1 3600 TIMEOUT 10");
+        redis.run("DEL l");
+        assert_eq!(pull(&mut redis, "CELL.PULL q l 0 1 3600").0, cells([]));
+        assert_eq!(answer(waiter).0, cells(["b"]));
+    });
+}
+
+#[test]
 fn lines_of_other_limiters_do_not_wait_for_each_other() {
     on_every_server(|server| {
         let mut redis = server.connect();

@@ -59,7 +59,11 @@ impl Command for CellPull {
                 line.clone().join(ctx, request.queue, timeout.length(), waiting);
                 next.wake(ctx, &line, request.queue);
             }
-            _ => reply(ctx, &cells, next.wait, request.unit),
+            _ => {
+                // What is due belongs to those in line; a limiter that was reset makes it due before their alarm.
+                next.wake(ctx, &line, request.queue);
+                reply(ctx, &cells, next.wait, request.unit);
+            }
         }
         Ok(())
     }
