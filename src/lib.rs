@@ -10,8 +10,8 @@ mod store;
 mod time;
 
 use command::{
-    CellLog, CellMthrottle, CellMthrottleRo, CellPull, CellSlide, CellThrottle, CellWindow, ClThrottle, MeterHit,
-    MeterKpi, Peek, Take,
+    CellLog, CellMthrottle, CellMthrottleRo, CellPull, CellSlide, CellThrottle, CellWindow, ClThrottle, MeterAck,
+    MeterCost, MeterDays, MeterDrop, MeterHit, MeterIndex, MeterKpi, MeterSeal, MeterTop, Peek, Take,
 };
 use server::{Module, Registration};
 
@@ -20,10 +20,24 @@ static MODULE: Module = Module {
     version: 1,
     families: &[&stats::METER, &stats::CELL],
     commands: &[
-        // METER.HIT key [BY n] [AT unix-ms]
+        // METER.HIT key [BY n] [AT unix-ms] [PATH depth member …] [UNIQUE id] [ONCE event-id] [CAP HOUR|DAY|MONTH limit]
         Registration::of::<MeterHit>(),
-        // METER.KPI key [DAY d | FROM d TO d [BY HOUR|DAY|MONTH|TOTAL]]
+        // METER.KPI key [DAY d | FROM d TO d [BY HOUR|DAY|MONTH|TOTAL] [PATH depth member …]]
         Registration::of::<MeterKpi>(),
+        // METER.TOP key [DAY d | FROM d TO d] [PATH depth member …] [COUNT n]
+        Registration::of::<MeterTop>(),
+        // METER.DAYS key
+        Registration::of::<MeterDays>(),
+        // METER.COST key (DAY d | FROM d TO d) (RATE price | GRADUATED upto price … | VOLUME upto price …)
+        Registration::of::<MeterCost>(),
+        // METER.SEAL key [BEFORE d]
+        Registration::of::<MeterSeal>(),
+        // METER.ACK key batch-id
+        Registration::of::<MeterAck>(),
+        // METER.DROP key [BEFORE d]
+        Registration::of::<MeterDrop>(),
+        // METER.INDEX key FROM d TO d
+        Registration::of::<MeterIndex>(),
         // CELL.THROTTLE[_RO] key max_burst count period [quantity] [MS]
         Registration::pair::<Take<CellThrottle>, Peek<CellThrottle>>(),
         // CELL.MTHROTTLE[_RO] key max_burst count period quantity [key …]… [MS]
@@ -39,7 +53,13 @@ static MODULE: Module = Module {
         // CL.THROTTLE, CELL.THROTTLE under redis-cell's name
         Registration::of::<ClThrottle>().only_if(&settings::CL_THROTTLE),
     ],
-    settings: &[&settings::RETENTION_DAYS, &settings::MAX_FUTURE_MS, &settings::CL_THROTTLE],
+    settings: &[
+        &settings::RETENTION_DAYS,
+        &settings::ONCE_DAYS,
+        &settings::SEAL_MAX_KEYS,
+        &settings::MAX_FUTURE_MS,
+        &settings::CL_THROTTLE,
+    ],
     info: (c"usage", &stats::FIELDS),
 };
 

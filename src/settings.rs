@@ -8,6 +8,12 @@ const MOST_DAYS: i64 = 36_525;
 /// Days for which a meter's day is kept after its end; 0 keeps it until it is removed.
 pub(crate) static RETENTION_DAYS: Setting = Setting::number(c"retention-days", 0, 0..=MOST_DAYS);
 
+/// Days for which ids of events are remembered after the end of their day.
+pub(crate) static ONCE_DAYS: Setting = Setting::number(c"once-days", 7, 0..=MOST_DAYS);
+
+/// How many keys a sealed batch has at most; the keys of one day stay together.
+pub(crate) static SEAL_MAX_KEYS: Setting = Setting::number(c"seal-max-keys", 10_000, 1..=10_000_000);
+
 /// How far ahead of the server's clock the time of a hit may lie, in milliseconds.
 pub(crate) static MAX_FUTURE_MS: Setting = Setting::number(c"max-future-ms", 86_400_000, 0..=MOST_DAYS * 86_400_000);
 

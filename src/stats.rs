@@ -6,6 +6,10 @@ use crate::server::{Counter, Family, Field};
 pub(crate) static HITS_COUNTED: Counter = Counter::new();
 /// Hits taken back by corrections.
 pub(crate) static HITS_CORRECTED: Counter = Counter::new();
+/// Hits that came again, by their event id, and were not counted.
+pub(crate) static HITS_DUPLICATE: Counter = Counter::new();
+/// Hits that a cap refused.
+pub(crate) static HITS_CAPPED: Counter = Counter::new();
 /// Cells that were taken.
 pub(crate) static CELLS_ALLOWED: Counter = Counter::new();
 /// Cells that were asked for and refused.
@@ -21,9 +25,11 @@ pub(crate) static METER: Family = Family { category: c"meter", bad_calls: &METER
 pub(crate) static CELL: Family = Family { category: c"cell", bad_calls: &CELL_BAD_CALLS };
 
 /// The fields in the order of INFO.
-pub(crate) static FIELDS: [Field; 6] = [
+pub(crate) static FIELDS: [Field; 8] = [
     (c"hits_counted", &HITS_COUNTED),
     (c"hits_corrected", &HITS_CORRECTED),
+    (c"hits_duplicate", &HITS_DUPLICATE),
+    (c"hits_capped", &HITS_CAPPED),
     (c"hits_bad_calls", &METER_BAD_CALLS),
     (c"cells_allowed", &CELLS_ALLOWED),
     (c"cells_refused", &CELLS_REFUSED),

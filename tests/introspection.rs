@@ -2,7 +2,7 @@
 
 mod support;
 
-use support::{Client, Value, on_every_server};
+use support::{Client, Value, now_ms, on_every_server};
 
 fn text(value: &Value) -> String {
     format!("{value:?}").to_lowercase()
@@ -15,6 +15,13 @@ fn commands_declare_their_flags_and_keys() {
         for (command, arity, flags, not) in [
             ("meter.hit", -2, &["write", "denyoom", "fast"][..], "readonly"),
             ("meter.kpi", -2, &["readonly"], "fast"),
+            ("meter.top", -2, &["readonly"], "fast"),
+            ("meter.days", -2, &["readonly"], "fast"),
+            ("meter.cost", -6, &["readonly"], "fast"),
+            ("meter.seal", -2, &["write"], "denyoom"),
+            ("meter.ack", -3, &["write"], "denyoom"),
+            ("meter.drop", -2, &["write"], "denyoom"),
+            ("meter.index", -6, &["write", "denyoom"], "fast"),
             ("cell.throttle", -5, &["write", "denyoom", "fast"], "readonly"),
         ] {
             let Value::Array(infos) = redis.run(&format!("COMMAND INFO {command}")) else { panic!() };
@@ -43,6 +50,8 @@ fn commands_are_documented_where_the_server_has_command_docs() {
         for (command, words) in [
             ("meter.hit", &["counts hits", "\"by\"", "\"at\"", "optional", "unix-time", "o(1)", "0.1.0"][..]),
             ("meter.kpi", &["returns the counts", "oneof", "block", "\"from\"", "\"to\"", "month", "total"]),
+            ("meter.cost", &["costs", "rate", "graduated", "upto", "price", "multiple"]),
+            ("meter.seal", &["closes the days", "\"before\""]),
             ("cell.throttle", &["gcra", "max_burst", "count", "period", "double", "quantity", "pure-token", "\"ms\""]),
         ] {
             let docs = text(&redis.run(&format!("COMMAND DOCS {command}")));
@@ -50,7 +59,7 @@ fn commands_are_documented_where_the_server_has_command_docs() {
                 assert!(docs.contains(word), "{command}: {word} in {docs}");
             }
             let specs = text(&redis.run(&format!("COMMAND INFO {command}")));
-            let access = if command == "meter.kpi" { "\"ro\"" } else { "\"rw\"" };
+            let access = if ["meter.kpi", "meter.cost"].contains(&command) { "\"ro\"" } else { "\"rw\"" };
             assert!(specs.contains(access) && specs.contains("begin_search"), "{command}: {specs}");
         }
     });
@@ -70,10 +79,24 @@ fn acl_users_get_families_where_the_server_has_module_categories() {
         );
         let mut meter = redis.strings("COMMAND LIST FILTERBY ACLCAT meter");
         meter.sort();
-        assert_eq!(meter, ["meter.hit", "meter.kpi"]);
+        assert_eq!(
+            meter,
+            [
+                "meter.ack",
+                "meter.cost",
+                "meter.days",
+                "meter.drop",
+                "meter.hit",
+                "meter.index",
+                "meter.kpi",
+                "meter.seal",
+                "meter.top"
+            ]
+        );
         for (command, categories) in [
             ("meter.hit", ["@write", "@fast"]),
             ("meter.kpi", ["@read", "@slow"]),
+            ("meter.seal", ["@write", "@slow"]),
             ("cell.throttle", ["@write", "@fast"]),
         ] {
             let info = text(&redis.run(&format!("COMMAND INFO {command}")));
@@ -115,19 +138,29 @@ fn info_counts_what_was_counted_allowed_refused_and_mistaken() {
     on_every_server(|server| {
         let mut redis = server.connect();
         let counts = |redis: &mut Client| {
-            ["hits_counted", "hits_corrected", "hits_bad_calls", "cells_allowed", "cells_refused", "cells_bad_calls"]
-                .map(|name| {
-                    redis
-                        .info_field("meter", &format!("meter_{name}"))
-                        .expect("a field")
-                        .parse::<u64>()
-                        .expect("a number")
-                })
+            [
+                "hits_counted",
+                "hits_corrected",
+                "hits_duplicate",
+                "hits_capped",
+                "hits_bad_calls",
+                "cells_allowed",
+                "cells_refused",
+                "cells_bad_calls",
+            ]
+            .map(|name| {
+                let field = redis.info_field("meter", &format!("meter_{name}")).expect("a field");
+                field.parse::<u64>().expect("a number")
+            })
         };
-        assert_eq!(counts(&mut redis), [0; 6]);
+        assert_eq!(counts(&mut redis), [0; 8]);
         redis.run("METER.HIT m BY 5");
         redis.run("METER.HIT m BY -2");
         redis.run("METER.HIT m BY 0");
+        redis.run("METER.HIT m BY 3 CAP DAY 5");
+        for _ in 0..2 {
+            redis.run(&format!("METER.HIT m BY 4 AT {} ONCE e", now_ms()));
+        }
         redis.run("METER.KPI m");
         redis.error("METER.HIT m BY x");
         redis.error("METER.KPI m DAY x");
@@ -137,7 +170,7 @@ fn info_counts_what_was_counted_allowed_refused_and_mistaken() {
         redis.run("CELL.THROTTLE u 4 1 60 0");
         redis.run("CELL.THROTTLE u 4 1 60 -1");
         redis.error("CELL.THROTTLE u 4 1 0");
-        assert_eq!(counts(&mut redis), [5, 2, 2, 5, 2, 1]);
+        assert_eq!(counts(&mut redis), [9, 2, 4, 3, 2, 5, 2, 1]);
         let all = redis.string("INFO everything").expect("a text");
         assert!(all.contains("# meter_usage\r\n"), "the section is part of INFO everything");
     });

@@ -239,23 +239,104 @@ fn mistakes_are_answered_with_the_argument_and_the_remedy() {
     on_every_server(|server| {
         let mut redis = server.connect();
         for (command, error) in [
-            ("METER.HIT m BY", "ERR BY needs a value: [BY n] [AT unix-ms]"),
+            (
+                "METER.HIT m BY",
+                "ERR BY needs a value: [BY n] [AT unix-ms] [PATH depth member ...] [UNIQUE id] [ONCE event-id] [CAP HOUR|DAY|MONTH limit]",
+            ),
             ("METER.HIT m BY x", "ERR BY must be an integer of 64 bits, not 'x'"),
             ("METER.HIT m BY 1 BY 2", "ERR BY is given twice"),
-            ("METER.HIT m 5", "ERR unknown option '5': the options are [BY n] [AT unix-ms]"),
+            (
+                "METER.HIT m 5",
+                "ERR unknown option '5': the options are [BY n] [AT unix-ms] [PATH depth member ...] [UNIQUE id] [ONCE event-id] [CAP HOUR|DAY|MONTH limit]",
+            ),
+            ("METER.HIT m PATH 0", "ERR the depth of PATH must be an integer from 1 to 8, not '0'"),
+            ("METER.HIT m PATH 9 a b c d e f g h i", "ERR the depth of PATH must be an integer from 1 to 8, not '9'"),
+            ("METER.HIT m PATH 2 a", "ERR PATH 2 needs 2 members, not 1"),
+            ("METER.HIT m PATH 1 a PATH 1 b", "ERR PATH is given twice"),
+            ("METER.HIT m ONCE e", "ERR ONCE needs AT, the time of the event, the same each time it is sent"),
+            ("METER.HIT m CAP WEEK 5", "ERR CAP must be of an HOUR, DAY or MONTH, not 'WEEK'"),
+            ("METER.HIT m CAP DAY 0", "ERR the limit of CAP must be an integer of 64 bits, at least 1, not '0'"),
             ("METER.KPI m DAY 2022-02-30", "ERR DAY must be a date, as 20220809 or 2022-08-09, not '2022-02-30'"),
             ("METER.KPI m FROM 20220809 TO 20220808", "ERR FROM must not be after TO"),
-            ("METER.KPI m FROM 20220809", "ERR FROM needs TO: [DAY d] or FROM d TO d [BY HOUR|DAY|MONTH|TOTAL]"),
-            ("METER.KPI m TO 20220809", "ERR TO needs FROM: [DAY d] or FROM d TO d [BY HOUR|DAY|MONTH|TOTAL]"),
-            ("METER.KPI m BY DAY", "ERR BY needs a span: [DAY d] or FROM d TO d [BY HOUR|DAY|MONTH|TOTAL]"),
+            (
+                "METER.KPI m FROM 20220809",
+                "ERR FROM needs TO: [DAY d] or FROM d TO d [BY HOUR|DAY|MONTH|TOTAL] [PATH depth member ...]",
+            ),
+            (
+                "METER.KPI m TO 20220809",
+                "ERR TO needs FROM: [DAY d] or FROM d TO d [BY HOUR|DAY|MONTH|TOTAL] [PATH depth member ...]",
+            ),
+            (
+                "METER.KPI m BY DAY",
+                "ERR BY needs FROM and TO: [DAY d] or FROM d TO d [BY HOUR|DAY|MONTH|TOTAL] [PATH depth member ...]",
+            ),
+            (
+                "METER.KPI m PATH 1 a",
+                "ERR PATH needs FROM and TO: [DAY d] or FROM d TO d [BY HOUR|DAY|MONTH|TOTAL] [PATH depth member ...]",
+            ),
+            (
+                "METER.KPI m FROM 20220809 TO 20220809 BY HOUR PATH 1 a",
+                "ERR PATH has no hours: ask BY DAY, MONTH or TOTAL",
+            ),
             ("METER.KPI m BY WEEK", "ERR BY must be HOUR, DAY, MONTH or TOTAL, not 'WEEK'"),
             (
                 "METER.KPI m DAY 20220809 FROM 20220809 TO 20220809",
-                "ERR DAY stands alone: [DAY d] or FROM d TO d [BY HOUR|DAY|MONTH|TOTAL]",
+                "ERR DAY stands alone: [DAY d] or FROM d TO d [BY HOUR|DAY|MONTH|TOTAL] [PATH depth member ...]",
             ),
+            ("METER.TOP m COUNT 0", "ERR COUNT must be an integer of 64 bits, at least 1, not '0'"),
+            (
+                "METER.TOP m LIMIT 5",
+                "ERR unknown option 'LIMIT': the options are [DAY d] or [FROM d TO d], [PATH depth member ...], [COUNT n]",
+            ),
+            (
+                "METER.COST m DAY 20220809 RATE -1",
+                "ERR a price must be a decimal number from 0, as 3 or 0.02, not '-1'",
+            ),
+            (
+                "METER.COST m DAY 20220809 RATE 1e3",
+                "ERR a price must be a decimal number from 0, as 3 or 0.02, not '1e3'",
+            ),
+            (
+                "METER.COST m DAY 20220809 RATE 0.0000000000000000001",
+                "ERR a price must be of at most 18 digits after the point, not '0.0000000000000000001'",
+            ),
+            ("METER.COST m DAY 20220809 DAY 20220809", "ERR DAY is given twice"),
+            (
+                "METER.COST m FROM 20220809 TO 20220809",
+                "ERR give the price: DAY d or FROM d TO d, and RATE price, GRADUATED upto price ... inf price, or VOLUME upto price ... inf price",
+            ),
+            ("METER.COST m RATE 0.02 RATE 0.02", "ERR the tariff (RATE, GRADUATED or VOLUME) is given twice"),
+            (
+                "METER.COST m GRADUATED inf 1 x",
+                "ERR unknown option 'x': the options are DAY d or FROM d TO d, and RATE price, GRADUATED upto price ... inf price, or VOLUME upto price ... inf price",
+            ),
+            (
+                "METER.COST m VOLUME inf 1.5 FROM 20220809",
+                "ERR FROM needs TO: DAY d or FROM d TO d, and RATE price, GRADUATED upto price ... inf price, or VOLUME upto price ... inf price",
+            ),
+            (
+                "METER.COST m GRADUATED inf 0.02 RATE",
+                "ERR RATE needs a value: DAY d or FROM d TO d, and RATE price, GRADUATED upto price ... inf price, or VOLUME upto price ... inf price",
+            ),
+            ("METER.COST m VOLUME 10 1 5 1 inf 1", "ERR the tiers of VOLUME must ascend: 5 comes too late"),
+            (
+                "METER.COST m DAY 20220809 GRADUATED 10 1",
+                "ERR the last tier of GRADUATED must have no end: GRADUATED upto price ... inf price",
+            ),
+            (
+                "METER.COST m GRADUATED 0 1 inf 1",
+                "ERR each upto of GRADUATED but the last, inf, must be an integer of 64 bits, at least 1, not '0'",
+            ),
+            ("METER.SEAL m AFTER 20220809", "ERR unknown option 'AFTER': the options are [BEFORE d]"),
+            ("METER.DROP m BEFORE yesterday", "ERR BEFORE must be a date, as 20220809 or 2022-08-09, not 'yesterday'"),
+            ("METER.ACK m 1234", "ERR no batch is open: it was acknowledged before, or none was sealed"),
+            ("METER.INDEX m FROM 00010101 TO 99991231", "ERR FROM and TO must be at most 36525 days apart"),
+            ("METER.INDEX m DAY 20220809 DAY 20220809", "ERR DAY is given twice"),
         ] {
             assert_eq!(redis.error(command), error);
         }
+        let members = redis.try_call(&[b"METER.HIT", b"m", b"PATH", b"2", b"a", b""]).expect_err("a refusal");
+        assert_eq!(members, "ERR member 2 of PATH is empty: give it a name");
         let arity = redis.error("METER.HIT");
         assert_eq!(arity.to_lowercase(), "err wrong number of arguments for 'meter.hit' command");
         assert_eq!(redis.int("DBSIZE"), 0);

@@ -27,11 +27,13 @@ fn bad_arguments_are_refused_at_load_with_the_reason_in_the_log() {
         for (arguments, reason) in [
             (
                 "retention 30",
-                "not loaded: unknown argument 'retention': the arguments are retention-days number, max-future-ms number, \
-                 cl-throttle yes|no",
+                "not loaded: unknown argument 'retention': the arguments are retention-days number, once-days number, \
+                 seal-max-keys number, max-future-ms number, cl-throttle yes|no",
             ),
             ("retention-days", "not loaded: retention-days needs a value: a whole number from 0 to 36525"),
             ("retention-days -1", "not loaded: retention-days must be a whole number from 0 to 36525, not '-1'"),
+            ("once-days x", "not loaded: once-days must be a whole number from 0 to 36525, not 'x'"),
+            ("seal-max-keys 0", "not loaded: seal-max-keys must be a whole number from 1 to 10000000, not '0'"),
             ("retention-days 1.5", "not loaded: retention-days must be a whole number from 0 to 36525, not '1.5'"),
             (
                 "max-future-ms 99999999999999",

@@ -23,6 +23,22 @@ fn calls() -> Vec<String> {
         "METER.KPI m DAY 20220809",
         "METER.KPI none",
         "METER.KPI m FROM 20220101 TO 20221231 BY HOUR",
+        "METER.KPI m FROM 20220101 TO 20221231 BY TOTAL",
+        "METER.KPI m FROM 20220101 TO 20221231 PATH 2 a b",
+        "METER.TOP m FROM 20220101 TO 20221231",
+        "METER.DAYS m",
+        "METER.COST m DAY 20220809 RATE 0.02",
+        // nothing to close, delete or add
+        "METER.SEAL none",
+        "METER.SEAL m BEFORE 20220809",
+        "METER.DROP none",
+        "METER.DROP m BEFORE 20220809",
+        "METER.INDEX m FROM 20220101 TO 20221231",
+        "METER.INDEX none FROM 20220101 TO 20221231",
+        // a batch that is open already, and what does not acknowledge it
+        "METER.SEAL sealed",
+        "METER.ACK sealed 0123456789abcdef0123456789abcdef",
+        "METER.ACK m 0123456789abcdef0123456789abcdef",
         // nothing to give back
         "CELL.THROTTLE none 0 1 3600 -1",
         // mistakes
@@ -40,6 +56,22 @@ fn calls() -> Vec<String> {
         format!("METER.HIT m AT {AT} BY -2"),
         format!("METER.HIT m AT {AT} BY {}", i64::MAX),
         format!("METER.HIT m AT {seconds}"),
+        // capped, with all else that could be written
+        format!("METER.HIT m AT {AT} CAP HOUR 1 PATH 2 new b UNIQUE new"),
+        format!("METER.HIT m AT {AT} CAP DAY 1 PATH 2 new b UNIQUE new"),
+        format!("METER.HIT m AT {AT} CAP MONTH 1 PATH 2 new b UNIQUE new"),
+        format!("METER.HIT none AT {AT} BY 9 CAP MONTH 8 PATH 2 new b UNIQUE new"),
+        // events that were counted before
+        format!("METER.HIT today AT {} ONCE event PATH 2 new b UNIQUE new", now_ms()),
+        format!("METER.HIT today AT {} ONCE event BY -1", now_ms()),
+        format!("METER.HIT today AT {} ONCE other CAP MONTH 1", now_ms()),
+        // refused for what is only one of the things to write
+        format!("METER.HIT m AT {AT} PATH 2 a c BY -1"),
+        format!("METER.HIT m AT {AT} PATH 1 a BY -1"),
+        format!("METER.HIT m AT {AT} PATH 2 a b BY 9007199254740992"),
+        format!("METER.HIT m AT {AT} PATH 2 a b UNIQUE id ONCE late"),
+        format!("METER.HIT textual AT {AT} PATH 1 a UNIQUE id"),
+        format!("METER.HIT today AT {} ONCE e2 PATH 1 a UNIQUE id BY {}", now_ms(), i64::MAX),
     ])
     .collect()
 }
@@ -47,7 +79,11 @@ fn calls() -> Vec<String> {
 fn prepare(redis: &mut Client) {
     redis.run("CELL.THROTTLE full 0 1 3600");
     redis.run("SET text abc");
-    redis.run(&format!("METER.HIT m AT {AT}"));
+    redis.run(&format!("METER.HIT m AT {AT} PATH 2 a b UNIQUE id"));
+    redis.run(&format!("METER.HIT today AT {} ONCE event", now_ms()));
+    redis.run(&format!("METER.HIT sealed AT {AT} PATH 2 a b UNIQUE id"));
+    redis.run("METER.SEAL sealed");
+    redis.run("SET textual:day:20220809:unique text");
 }
 
 #[test]

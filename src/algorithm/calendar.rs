@@ -13,6 +13,10 @@ pub(crate) const END_OF_TIME: Millis = Millis(253_402_300_800_000);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Day(u32);
 
+/// A month of the years 1 to 9999, held as the number `yyyymm` that it is written as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Month(u32);
+
 /// An hour of a day, 0..=23.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Hour(u8);
@@ -54,7 +58,50 @@ pub(crate) fn day_and_hour(at: Millis) -> (Day, Hour) {
     (day, Hour(hour as u8))
 }
 
+impl Month {
+    /// The digits `202208`.
+    pub(crate) fn digits(self) -> [u8; 6] {
+        digits(self.0)
+    }
+
+    /// The number 202208.
+    pub(crate) fn number(self) -> u32 {
+        self.0
+    }
+
+    /// Its first day.
+    pub(crate) fn first(self) -> Day {
+        Day(self.0 * 100 + 1)
+    }
+
+    /// Its last day.
+    pub(crate) fn last(self) -> Day {
+        let lengths = [31, 30, 29, 28].map(|day| Day(self.0 * 100 + day));
+        lengths.into_iter().find(|day| day.exists()).unwrap_or(self.first())
+    }
+
+    /// The month after it.
+    pub(crate) fn next(self) -> Self {
+        Self(if self.0 % 100 == 12 { self.0 + 89 } else { self.0 + 1 })
+    }
+}
+
+/// The last digits of a number.
+fn digits<const N: usize>(mut number: u32) -> [u8; N] {
+    let mut digits = [b'0'; N];
+    for digit in digits.iter_mut().rev() {
+        *digit += (number % 10) as u8;
+        number /= 10;
+    }
+    digits
+}
+
 impl Day {
+    /// The first day of the calendar, in the year 1.
+    pub(crate) const FIRST: Self = Self(10_101);
+    /// The last day of the calendar, in the year 9999.
+    pub(crate) const LAST: Self = Self(99_991_231);
+
     /// A date written `20220809` or `2022-08-09`; `None` for any other text and for days that do not exist.
     pub(crate) fn parse(text: &[u8]) -> Option<Self> {
         let digits: [u8; 8] = match *text {
@@ -75,13 +122,7 @@ impl Day {
 
     /// The digits `20220809`.
     pub(crate) fn digits(self) -> [u8; 8] {
-        let mut digits = [b'0'; 8];
-        let mut rest = self.0;
-        for digit in digits.iter_mut().rev() {
-            *digit += (rest % 10) as u8;
-            rest /= 10;
-        }
-        digits
+        digits(self.0)
     }
 
     /// The number 20220809, as the index scores it.
@@ -94,9 +135,24 @@ impl Day {
         Millis((self.days() + 1) * MILLIS_PER_DAY)
     }
 
-    /// The first six digits, 202208: year and month.
-    pub(crate) fn month(self) -> u32 {
-        self.0 / 100
+    /// Its month.
+    pub(crate) fn month(self) -> Month {
+        Month(self.0 / 100)
+    }
+
+    /// The day before it, if the calendar has one.
+    pub(crate) fn previous(self) -> Option<Self> {
+        (self > Self::FIRST).then(|| Self::from_days(self.days() - 1))
+    }
+
+    /// How many days there are from this one to `last`, both counted; 0 if `last` comes before it.
+    pub(crate) fn days_to(self, last: Self) -> u64 {
+        u64::try_from(last.days() - self.days() + 1).unwrap_or(0)
+    }
+
+    /// The days from this one to `last`.
+    pub(crate) fn to(self, last: Self) -> impl Iterator<Item = Self> {
+        (self.days()..=last.days()).map(Self::from_days)
     }
 
     fn exists(self) -> bool {
@@ -163,7 +219,15 @@ mod tests {
             assert_eq!(day.end().0, (days + 1) * MILLIS_PER_DAY);
             assert_eq!(day.digits().as_slice(), date.format("%Y%m%d").to_string().as_bytes());
             assert_eq!(Day::parse(date.format("%Y-%m-%d").to_string().as_bytes()), Some(day));
-            assert_eq!(i64::from(day.month()), i64::from(date.year()) * 100 + i64::from(date.month()));
+            let month = day.month();
+            assert_eq!(i64::from(month.number()), i64::from(date.year()) * 100 + i64::from(date.month()));
+            assert_eq!(month.digits().as_slice(), date.format("%Y%m").to_string().as_bytes());
+            assert_eq!(month.first(), oracle(date.with_day(1).expect("a first day")));
+            assert_eq!(day.previous(), previous);
+            if let Some(next) = date.succ_opt().filter(|next| next.year() <= 9999 && next.day() == 1) {
+                assert_eq!(month.last(), day);
+                assert_eq!(month.next(), oracle(next).month());
+            }
             assert!(previous < Some(day), "order is the calendar's");
             previous = Some(day);
             date = date.succ_opt().expect("a next day");
@@ -186,6 +250,16 @@ mod tests {
         {
             assert_eq!(Day::parse(text.as_bytes()), None, "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_span_has_every_day_once() {
+        let day = |text: &str| Day::parse(text.as_bytes()).expect("a day that exists");
+        let (from, to) = (day("20200227"), day("20200302"));
+        let days: Vec<u32> = from.to(to).map(Day::number).collect();
+        assert_eq!(days, [20_200_227, 20_200_228, 20_200_229, 20_200_301, 20_200_302]);
+        assert_eq!((from.days_to(to), from.days_to(from), to.days_to(from)), (5, 1, 0));
+        assert_eq!(Day::FIRST.days_to(Day::LAST), 3_652_059);
     }
 
     #[test]

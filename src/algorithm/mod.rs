@@ -5,6 +5,8 @@ pub(crate) mod calendar;
 pub(crate) mod gcra;
 pub(crate) mod log;
 pub(crate) mod number;
+pub(crate) mod price;
+pub(crate) mod ranking;
 pub(crate) mod slide;
 pub(crate) mod tally;
 pub(crate) mod window;

@@ -8,6 +8,9 @@ use crate::algorithm::number::{PeriodError, parse_integer, parse_period};
 use crate::server::{Error, Shown, Str};
 use crate::time::Nanos;
 
+#[expect(clippy::cast_possible_wrap, reason = "a handful")]
+const MOST_LEVELS: i64 = crate::store::path::MOST_LEVELS as i64;
+
 /// The argument `name`, an integer within `range`.
 pub(crate) fn integer(text: Str<'_>, name: &str, range: RangeInclusive<i64>) -> Result<i64, Error> {
     parse_integer(text.bytes()).filter(|number| range.contains(number)).ok_or_else(|| {
@@ -72,6 +75,22 @@ impl<'s, 'a> Options<'s, 'a> {
     pub(crate) fn unknown(&self, word: Str<'_>) -> Error {
         Error::refused(format!("unknown option {}: the options are {}", Shown(word.bytes()), self.grammar))
     }
+}
+
+/// The value of PATH: its depth, and as many members.
+pub(crate) fn path<'a>(options: &mut Options<'_, 'a>) -> Result<Vec<Str<'a>>, Error> {
+    let depth = integer(options.value("PATH")?, "the depth of PATH", 1..=MOST_LEVELS)?;
+    let mut members = Vec::new();
+    for place in 1..=depth {
+        let Some(member) = options.next() else {
+            return Err(Error::refused(format!("PATH {depth} needs {depth} members, not {}", place - 1)));
+        };
+        if member.bytes().is_empty() {
+            return Err(Error::refused(format!("member {place} of PATH is empty: give it a name")));
+        }
+        members.push(member);
+    }
+    Ok(members)
 }
 
 /// Fills an option's place.

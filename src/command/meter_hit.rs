@@ -1,25 +1,33 @@
-//! `METER.HIT key [BY n] [AT unix-ms]`
+//! `METER.HIT key [BY n] [AT unix-ms] [PATH depth member …] [UNIQUE id] [ONCE event-id] [CAP HOUR|DAY|MONTH limit]`
 //!
 //! Counts n hits in the UTC day and hour of an instant.
 
 use crate::algorithm::calendar::{Day, END_OF_TIME, day_and_hour};
-use crate::algorithm::tally::TallyError;
-use crate::server::{Arg, Command, Context, Error, Key, KeyUse, Keys, Kind, Spec, Str};
+use crate::algorithm::tally::{Tally, TallyError};
+use crate::server::{Arg, Command, Context, Error, Key, KeyUse, Keys, Kind, OwnedStr, Shown, Spec, Str};
 use crate::store::day::{find, is_last, save};
 use crate::store::index::IndexChange;
 use crate::store::meter::Meter;
+use crate::store::once::Event;
+use crate::store::path::{self, Breakdown};
+use crate::store::{held, month, unique};
 use crate::time::Millis;
 use crate::{settings, stats};
 
-use super::arguments::{Options, integer, is_keyword, set_once};
+use super::arguments::{Options, integer, is_keyword, path, set_once};
+use super::when::When;
 
 pub(crate) struct MeterHit;
 
-const GRAMMAR: &str = "[BY n] [AT unix-ms]";
+const GRAMMAR: &str =
+    "[BY n] [AT unix-ms] [PATH depth member ...] [UNIQUE id] [ONCE event-id] [CAP HOUR|DAY|MONTH limit]";
 const MILLIS_PER_DAY: i64 = 86_400_000;
 
 /// A timestamp below this, in March 1973, is taken for one in seconds.
 const LOOKS_LIKE_SECONDS: i64 = 100_000_000_000;
+
+/// The days of the longest month.
+const DAYS_OF_A_MONTH: i64 = 31;
 
 impl Command for MeterHit {
     const SPEC: Spec = Spec {
@@ -29,13 +37,32 @@ impl Command for MeterHit {
         keys: Keys::First,
         fast: true,
         fewest: 1,
-        summary: c"Counts hits of a key by UTC day and hour.",
-        complexity: c"O(1)",
+        summary: c"Counts hits of a key by UTC day and hour, once per event, up to a cap, along a breakdown.",
+        complexity: c"O(1), with PATH O(log(N)) where N is the number of members beside each",
         since: c"0.1.0",
         arguments: &[
             Arg::KEY,
             Arg::new(c"n", Kind::Integer).token(c"BY").optional(),
             Arg::new(c"unix-time-milliseconds", Kind::UnixTime).token(c"AT").optional(),
+            When::PATH,
+            Arg::new(c"id", Kind::Text).token(c"UNIQUE").optional(),
+            Arg::new(c"event-id", Kind::Text).token(c"ONCE").optional(),
+            Arg::new(
+                c"cap",
+                Kind::Block(&[
+                    Arg::new(
+                        c"period",
+                        Kind::OneOf(&[
+                            Arg::new(c"hour", Kind::Flag).token(c"HOUR"),
+                            Arg::new(c"day", Kind::Flag).token(c"DAY"),
+                            Arg::new(c"month", Kind::Flag).token(c"MONTH"),
+                        ]),
+                    ),
+                    Arg::new(c"limit", Kind::Integer),
+                ]),
+            )
+            .token(c"CAP")
+            .optional(),
         ],
     };
 
@@ -52,33 +79,74 @@ impl Command for MeterHit {
             meter.ensure_absent(ctx, name.as_str())?;
         }
         let found = find(&counts, hour)?;
+        let before = found.tally();
+        // Most hits have none of the options that need more keys.
+        let names = path::keys(meter, day, &request.path);
+        let extras = match request.has_extras() {
+            true => Some(Extras::open(ctx, meter, day, now, &request, &names)?),
+            false => None,
+        };
 
-        let after = found.tally().plus(request.n).map_err(tally_error)?;
-
-        if request.n != 0 {
-            let last = is_last(&counts, after);
-            // The expiry is set when it is not the right one yet, and never on a key that goes.
-            let wanted = retention.expire_at.filter(|_| !last);
-            let expire_at = wanted.filter(|&at| counts.expiry() != Some(at));
-            let index = if last {
-                Some(IndexChange::remove(ctx, meter, day)?)
-            } else if found.day.is_none() || found.hour.is_none() || expire_at.is_some() {
-                let expiry = wanted.or_else(|| counts.expiry());
-                let opens_day = !counts.exists();
-                Some(IndexChange::hold(ctx, meter, day, expiry, retention.kept_from.filter(|_| opens_day))?)
-            } else {
-                None
-            };
-            save(counts, hour, after, expire_at);
-            if let Some(index) = index {
-                index.commit();
-            }
-            // Whoever watches or caches the meter does so by its key.
-            ctx.signal_modified(meter.key());
-            count_hits(request.n);
+        let n = request.n;
+        if n == 0 {
+            ctx.reply_integers([before.day, before.hour, 0]);
+            return Ok(());
         }
+        if extras.as_ref().is_some_and(Extras::is_duplicate) {
+            stats::HITS_DUPLICATE.add(n.unsigned_abs());
+            ctx.reply_integers([before.day, before.hour, 0]);
+            return Ok(());
+        }
+        if n > 0
+            && let Some(cap) = request.cap
+            && cap.is_exceeded(ctx, meter, day, before, n, now)?
+        {
+            stats::HITS_CAPPED.add(n.unsigned_abs());
+            ctx.reply_integers([before.day, before.hour, 0]);
+            return Ok(());
+        }
+        let after = before.plus(n).map_err(tally_error)?;
+        let extras = extras.map(|extras| extras.plus(n)).transpose()?;
 
-        ctx.reply_integers([after.day, after.hour, request.n]);
+        let last = is_last(&counts, after);
+        // The expiry is set when it is not the right one yet, and never on a key that goes.
+        let wanted = retention.expire_at.filter(|_| !last);
+        let expire_at = wanted.filter(|&at| counts.expiry() != Some(at));
+        let expiry = wanted.or_else(|| counts.expiry());
+        let moved = match expire_at {
+            // The config has changed since the day was opened: all that belongs to it goes when it goes.
+            Some(at) if counts.exists() => held::look(ctx, meter, day)?.map(|held| (held, at)),
+            _ => None,
+        };
+        let day_goes = last && !first_level_stays(ctx, meter, day, extras.as_ref())?;
+        let index = if day_goes {
+            Some(IndexChange::remove(ctx, meter, vec![day])?)
+        } else if found.day.is_none() || found.hour.is_none() || expire_at.is_some() {
+            let kept_from = retention.kept_from.filter(|_| !counts.exists());
+            Some(IndexChange::hold(ctx, meter, day, expiry, kept_from)?)
+        } else {
+            None
+        };
+
+        // The first to be written is what may still be refused.
+        if let Some(extras) = extras {
+            extras.save(ctx, expiry)?;
+        }
+        save(counts, hour, after, expire_at);
+        if let Some((held, at)) = moved {
+            held.expire_at(ctx, meter, at);
+        }
+        if day_goes {
+            unique::forget(ctx, meter, day);
+        }
+        if let Some(index) = index {
+            index.commit();
+        }
+        // Whoever watches or caches the meter does so by its key.
+        ctx.signal_modified(meter.key());
+        count_hits(n);
+
+        ctx.reply_integers([after.day, after.hour, n]);
         Ok(())
     }
 }
@@ -87,12 +155,17 @@ struct Request<'a> {
     key: Str<'a>,
     n: i64,
     at: Option<i64>,
+    /// No members if there is no breakdown.
+    path: Vec<Str<'a>>,
+    unique: Option<Str<'a>>,
+    once: Option<Str<'a>>,
+    cap: Option<Cap>,
 }
 
 impl<'a> Request<'a> {
     fn parse(arguments: &[Str<'a>]) -> Result<Self, Error> {
         let [key, options @ ..] = arguments else { return Err(Error::Arity) };
-        let (mut n, mut at) = (None, None);
+        let (mut n, mut at, mut members, mut unique, mut once, mut cap) = (None, None, None, None, None, None);
         let mut options = Options::new(options, GRAMMAR);
         while let Some(word) = options.next() {
             if is_keyword(word, "BY") {
@@ -101,11 +174,34 @@ impl<'a> Request<'a> {
             } else if is_keyword(word, "AT") {
                 let value = integer(options.value("AT")?, "AT", i64::MIN..=i64::MAX)?;
                 set_once(&mut at, "AT", value)?;
+            } else if is_keyword(word, "PATH") {
+                let value = path(&mut options)?;
+                set_once(&mut members, "PATH", value)?;
+            } else if is_keyword(word, "UNIQUE") {
+                let value = options.value("UNIQUE")?;
+                set_once(&mut unique, "UNIQUE", value)?;
+            } else if is_keyword(word, "ONCE") {
+                let value = options.value("ONCE")?;
+                set_once(&mut once, "ONCE", value)?;
+            } else if is_keyword(word, "CAP") {
+                let value = Cap::parse(&mut options)?;
+                set_once(&mut cap, "CAP", value)?;
             } else {
                 return Err(options.unknown(word));
             }
         }
-        Ok(Self { key: *key, n: n.unwrap_or(1), at })
+        if once.is_some() && at.is_none() {
+            return Err(Error::refused("ONCE needs AT, the time of the event, the same each time it is sent"));
+        }
+        if once.is_some_and(|id| id.bytes().is_empty()) {
+            return Err(Error::refused("the event id of ONCE is empty: all events without one would be the same"));
+        }
+        Ok(Self { key: *key, n: n.unwrap_or(1), at, path: members.unwrap_or_default(), unique, once, cap })
+    }
+
+    /// Whether it touches more than the counts of the day and the hour.
+    fn has_extras(&self) -> bool {
+        !self.path.is_empty() || self.unique.is_some() || self.once.is_some()
     }
 
     /// The instant to count at.
@@ -128,6 +224,168 @@ impl<'a> Request<'a> {
     }
 }
 
+/// What a count must not exceed.
+#[derive(Clone, Copy)]
+struct Cap {
+    period: Period,
+    limit: i64,
+}
+
+#[derive(Clone, Copy)]
+enum Period {
+    Hour,
+    Day,
+    Month,
+}
+
+impl Cap {
+    fn parse(options: &mut Options<'_, '_>) -> Result<Self, Error> {
+        let text = options.value("CAP")?;
+        let period = [("HOUR", Period::Hour), ("DAY", Period::Day), ("MONTH", Period::Month)]
+            .into_iter()
+            .find_map(|(keyword, period)| is_keyword(text, keyword).then_some(period))
+            .ok_or_else(|| {
+                Error::refused(format!("CAP must be of an HOUR, DAY or MONTH, not {}", Shown(text.bytes())))
+            })?;
+        let limit = integer(options.value("CAP")?, "the limit of CAP", 1..=i64::MAX)?;
+        Ok(Self { period, limit })
+    }
+
+    /// Whether `n` more hits would exceed it.
+    fn is_exceeded(
+        self,
+        ctx: Context<'_>,
+        meter: Meter<'_>,
+        day: Day,
+        before: Tally,
+        n: i64,
+        now: Millis,
+    ) -> Result<bool, Error> {
+        let count = match self.period {
+            Period::Hour => i128::from(before.hour),
+            Period::Day => i128::from(before.day),
+            Period::Month => {
+                ensure_whole_month(day, now)?;
+                i128::from(before.day) + month::count_without(ctx, meter, day.month(), day)?
+            }
+        };
+        Ok(count + i128::from(n) > i128::from(self.limit))
+    }
+}
+
+/// A month's count is known as long as none of its days has expired.
+fn ensure_whole_month(day: Day, now: Millis) -> Result<(), Error> {
+    let days = settings::RETENTION_DAYS.get();
+    if days == 0 {
+        return Ok(());
+    }
+    if days < DAYS_OF_A_MONTH {
+        return Err(Error::refused(format!(
+            "CAP MONTH needs the days of a month: set retention-days ({days}) to {DAYS_OF_A_MONTH} or more, or to 0"
+        )));
+    }
+    let first = day.month().first();
+    if first.end().0 + days * MILLIS_PER_DAY <= now.0 {
+        return Err(Error::refused(format!(
+            "CAP MONTH needs the days of month {:06}, of which some are past retention-days ({days})",
+            day.month().number()
+        )));
+    }
+    Ok(())
+}
+
+/// What a hit touches besides the counts of the day and the hour.
+struct Extras<'a> {
+    breakdown: Breakdown<'a>,
+    unique: Option<(OwnedStr, Str<'a>)>,
+    event: Option<(Event<'a>, Millis)>,
+}
+
+impl<'a> Extras<'a> {
+    fn open(
+        ctx: Context<'a>,
+        meter: Meter<'a>,
+        day: Day,
+        now: Millis,
+        request: &'a Request<'a>,
+        names: &'a [OwnedStr],
+    ) -> Result<Self, Error> {
+        let breakdown = Breakdown::open(ctx, meter, day, &request.path, names)?;
+        let unique = match request.unique {
+            Some(id) => Some((unique::key(ctx, meter, day)?, id)),
+            None => None,
+        };
+        let event = match request.once {
+            Some(id) => {
+                let kept_until = remembered_until(day, now)?;
+                Some((Event::find(ctx, meter, day, id)?, kept_until))
+            }
+            None => None,
+        };
+        Ok(Self { breakdown, unique, event })
+    }
+
+    fn is_duplicate(&self) -> bool {
+        self.event.as_ref().is_some_and(|(event, _)| event.is_known())
+    }
+
+    fn plus(self, n: i64) -> Result<CountedExtras<'a>, Error> {
+        // A HyperLogLog cannot forget; a correction leaves it as it is.
+        let unique = self.unique.filter(|_| n > 0);
+        Ok(CountedExtras { path: self.breakdown.plus(n)?, unique, event: self.event })
+    }
+}
+
+/// The same, counted and ready to be written.
+struct CountedExtras<'a> {
+    path: path::Counted<'a>,
+    unique: Option<(OwnedStr, Str<'a>)>,
+    event: Option<(Event<'a>, Millis)>,
+}
+
+impl CountedExtras<'_> {
+    /// Writes them. What belongs to the day expires at `expire_at`, if it is given.
+    ///
+    /// # Errors
+    /// The key of the unique ids holds something else; nothing has been changed.
+    fn save(self, ctx: Context<'_>, expire_at: Option<Millis>) -> Result<(), Error> {
+        if let Some((name, id)) = self.unique {
+            unique::add(ctx, &name, id, expire_at)?;
+        }
+        if let Some((event, kept_until)) = self.event {
+            event.remember(ctx, kept_until)?;
+        }
+        self.path.save(expire_at);
+        Ok(())
+    }
+}
+
+/// Until when the ids of a day's events are remembered, by the config `once-days`.
+fn remembered_until(day: Day, now: Millis) -> Result<Millis, Error> {
+    let days = settings::ONCE_DAYS.get();
+    let until = Millis(day.end().0 + days * MILLIS_PER_DAY);
+    if until > now {
+        return Ok(until);
+    }
+    Err(Error::refused(format!(
+        "ONCE: day {:08} ended once-days ({days}) ago or longer, so that the ids of its events are forgotten",
+        day.number()
+    )))
+}
+
+/// Whether something of a day's breakdown is left when its hash goes.
+fn first_level_stays(
+    ctx: Context<'_>,
+    meter: Meter<'_>,
+    day: Day,
+    extras: Option<&CountedExtras<'_>>,
+) -> Result<bool, Error> {
+    match extras.and_then(|extras| extras.path.empties_first_level()) {
+        Some(empties) => Ok(!empties),
+        None => held::has_breakdown(ctx, meter, day),
+    }
+}
+
 /// How long the day of a hit is kept, by the config `retention-days`.
 struct Retention {
     /// When the day expires; `None`: not by itself.
@@ -145,8 +403,10 @@ impl Retention {
         let kept = days * MILLIS_PER_DAY;
         let expire_at = Millis(day.end().0 + kept);
         if expire_at <= now {
-            let text = String::from_utf8_lossy(&day.digits()).into_owned();
-            return Err(Error::refused(format!("day {text} is past retention-days ({days}): it is kept no longer")));
+            return Err(Error::refused(format!(
+                "day {:08} is past retention-days ({days}): it is kept no longer",
+                day.number()
+            )));
         }
         let kept_from = Millis((now.0 - kept - MILLIS_PER_DAY).max(0));
         Ok(Self { expire_at: Some(expire_at), kept_from: Some(day_and_hour(kept_from).0) })

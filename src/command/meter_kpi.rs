@@ -1,4 +1,4 @@
-//! `METER.KPI key [DAY d | FROM d TO d [BY HOUR|DAY|MONTH|TOTAL]]`
+//! `METER.KPI key [DAY d]` or `METER.KPI key FROM d TO d [BY HOUR|DAY|MONTH|TOTAL] [PATH depth member …]`
 //!
 //! Reads the counts of one day, or of the days of a span.
 
@@ -6,13 +6,14 @@ use crate::algorithm::calendar::{Day, Hour, day_and_hour};
 use crate::server::{Arg, Command, Context, Error, Hash, Key, KeyUse, Keys, Kind, Shown, SortedSet, Spec, Str};
 use crate::stats;
 use crate::store::meter::Meter;
-use crate::store::{day, index};
+use crate::store::{day, index, path, unique};
 
-use super::arguments::{Options, date, is_keyword, set_once};
+use super::arguments::{Options, is_keyword, path as parse_path, set_once};
+use super::when::{When, WhenOptions};
 
 pub(crate) struct MeterKpi;
 
-const GRAMMAR: &str = "[DAY d] or FROM d TO d [BY HOUR|DAY|MONTH|TOTAL]";
+const GRAMMAR: &str = "[DAY d] or FROM d TO d [BY HOUR|DAY|MONTH|TOTAL] [PATH depth member ...]";
 
 impl Command for MeterKpi {
     const SPEC: Spec = Spec {
@@ -30,12 +31,12 @@ impl Command for MeterKpi {
             Arg::new(
                 c"when",
                 Kind::OneOf(&[
-                    Arg::new(c"date", Kind::Text).token(c"DAY"),
+                    When::DAY,
                     Arg::new(
                         c"span",
                         Kind::Block(&[
-                            Arg::new(c"first-date", Kind::Text).token(c"FROM"),
-                            Arg::new(c"last-date", Kind::Text).token(c"TO"),
+                            When::FROM,
+                            When::TO,
                             Arg::new(
                                 c"bucket",
                                 Kind::OneOf(&[
@@ -47,6 +48,7 @@ impl Command for MeterKpi {
                             )
                             .token(c"BY")
                             .optional(),
+                            When::PATH,
                         ]),
                     ),
                 ]),
@@ -56,14 +58,18 @@ impl Command for MeterKpi {
     };
 
     fn call(ctx: Context<'_>, arguments: &[Str<'_>]) -> Result<(), Error> {
-        let Request { key, when } = Request::parse(arguments)?;
+        let Request { key, what } = Request::parse(arguments)?;
         let meter = Meter::new(key)?;
-        match when {
-            When::Day(day) => {
+        match what {
+            What::Day(day) => {
                 let day = day.unwrap_or_else(|| day_and_hour(ctx.now().floor_millis()).0);
-                reply_day(ctx, &read_day(ctx, meter, day)?);
+                let (counts, unique) = read_day(ctx, meter, day)?;
+                reply_day(ctx, &counts, unique);
             }
-            When::Span { from, to, by } => reply_span(ctx, &read_span(ctx, meter, from, to, by)?),
+            What::Span { from, to, by, path } => {
+                let bars = read_span(ctx, meter, from, to, by, &path)?;
+                ctx.reply_counts(bars.iter().map(|bar| (bar.name.as_bytes(), bar.count)));
+            }
         }
         Ok(())
     }
@@ -71,20 +77,22 @@ impl Command for MeterKpi {
 
 struct Request<'a> {
     key: Str<'a>,
-    when: When,
+    what: What<'a>,
 }
 
-enum When {
+enum What<'a> {
     /// One day; `None` is today.
     Day(Option<Day>),
     Span {
         from: Day,
         to: Day,
         by: Bucket,
+        /// The member to count; no members for all.
+        path: Vec<Str<'a>>,
     },
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Bucket {
     Hour,
     Day,
@@ -99,53 +107,62 @@ impl Bucket {
             .find_map(|(keyword, bucket)| is_keyword(text, keyword).then_some(bucket))
             .ok_or_else(|| Error::refused(format!("BY must be HOUR, DAY, MONTH or TOTAL, not {}", Shown(text.bytes()))))
     }
+
+    /// The name of the bucket that a day is in.
+    fn name(self, day: Day) -> String {
+        match self {
+            Self::Hour | Self::Day => format!("{:08}", day.number()),
+            Self::Month => format!("{:06}", day.month().number()),
+            Self::Total => "total".to_owned(),
+        }
+    }
 }
 
 impl<'a> Request<'a> {
     fn parse(arguments: &[Str<'a>]) -> Result<Self, Error> {
         let [key, options @ ..] = arguments else { return Err(Error::Arity) };
-        let (mut day, mut from, mut to, mut by) = (None, None, None, None);
+        let (mut when, mut by, mut path) = (WhenOptions::default(), None, None);
         let mut options = Options::new(options, GRAMMAR);
         while let Some(word) = options.next() {
-            if is_keyword(word, "DAY") {
-                let value = date(options.value("DAY")?, "DAY")?;
-                set_once(&mut day, "DAY", value)?;
-            } else if is_keyword(word, "FROM") {
-                let value = date(options.value("FROM")?, "FROM")?;
-                set_once(&mut from, "FROM", value)?;
-            } else if is_keyword(word, "TO") {
-                let value = date(options.value("TO")?, "TO")?;
-                set_once(&mut to, "TO", value)?;
+            if when.take(word, &mut options)? {
             } else if is_keyword(word, "BY") {
                 let value = Bucket::parse(options.value("BY")?)?;
                 set_once(&mut by, "BY", value)?;
+            } else if is_keyword(word, "PATH") {
+                let value = parse_path(&mut options)?;
+                set_once(&mut path, "PATH", value)?;
             } else {
                 return Err(options.unknown(word));
             }
         }
-        let when = match (day, from, to, by) {
-            (day, None, None, None) => When::Day(day),
-            (None, Some(from), Some(to), _) if from > to => return Err(Error::refused("FROM must not be after TO")),
-            (None, Some(from), Some(to), by) => When::Span { from, to, by: by.unwrap_or(Bucket::Day) },
-            (Some(_), _, _, _) => return Err(Error::refused(format!("DAY stands alone: {GRAMMAR}"))),
-            (None, None, None, Some(_)) => return Err(Error::refused(format!("BY needs a span: {GRAMMAR}"))),
-            (None, Some(_), None, _) => return Err(Error::refused(format!("FROM needs TO: {GRAMMAR}"))),
-            (None, None, Some(_), _) => return Err(Error::refused(format!("TO needs FROM: {GRAMMAR}"))),
+        let what = match when.finish(GRAMMAR)? {
+            Some(When::Span { from, to }) => {
+                let (by, path) = (by.unwrap_or(Bucket::Day), path.unwrap_or_default());
+                if by == Bucket::Hour && !path.is_empty() {
+                    return Err(Error::refused("PATH has no hours: ask BY DAY, MONTH or TOTAL"));
+                }
+                What::Span { from, to, by, path }
+            }
+            _ if by.is_some() => return Err(Error::refused(format!("BY needs FROM and TO: {GRAMMAR}"))),
+            _ if path.is_some() => return Err(Error::refused(format!("PATH needs FROM and TO: {GRAMMAR}"))),
+            Some(When::Day(day)) => What::Day(Some(day)),
+            None => What::Day(None),
         };
-        Ok(Self { key: *key, when })
+        Ok(Self { key: *key, what })
     }
 }
 
-/// The counts of a day; all zero if it is not held.
-fn read_day(ctx: Context<'_>, meter: Meter<'_>, day: Day) -> Result<day::Counts, Error> {
+/// The counts of a day, all zero if it is not held; and how many different ids, if any were given.
+fn read_day(ctx: Context<'_>, meter: Meter<'_>, day: Day) -> Result<(day::Counts, Option<i64>), Error> {
     // The index says nothing of this day, but a key of another type there is no meter.
     Key::<SortedSet>::read(ctx, meter.key())?;
     let name = meter.day_key(day);
     let counts = Key::<Hash>::read(ctx, name.as_str())?;
     if !counts.exists() {
         meter.ensure_absent(ctx, name.as_str())?;
+        return Ok((day::Counts::default(), None));
     }
-    day::all(&counts)
+    Ok((day::all(&counts)?, unique::count(ctx, meter, &[day])?))
 }
 
 /// A bucket's name and count.
@@ -155,31 +172,42 @@ struct Bar {
 }
 
 /// The buckets of a span that have a count, in the order of time.
-fn read_span(ctx: Context<'_>, meter: Meter<'_>, from: Day, to: Day, by: Bucket) -> Result<Vec<Bar>, Error> {
+fn read_span(
+    ctx: Context<'_>,
+    meter: Meter<'_>,
+    from: Day,
+    to: Day,
+    by: Bucket,
+    path: &[Str<'_>],
+) -> Result<Vec<Bar>, Error> {
     let mut bars: Vec<Bar> = Vec::new();
-    for held in index::days(ctx, meter, from, to)? {
+    let days = index::days(ctx, meter, from, to)?;
+    for &held in &days {
+        if !path.is_empty() {
+            add(&mut bars, by.name(held), path::count(ctx, meter, held, path)?)?;
+            continue;
+        }
         let name = meter.day_key(held);
         let counts = Key::<Hash>::read(ctx, name.as_str())?;
         if !counts.exists() {
             meter.ensure_absent(ctx, name.as_str())?;
             continue;
         }
-        match by {
-            Bucket::Hour => {
-                for (hour, count) in Hour::all().zip(day::all(&counts)?.hours) {
-                    add(&mut bars, format!("{:08}{:02}", held.number(), hour.number()), count)?;
-                }
+        if by == Bucket::Hour {
+            for (hour, count) in Hour::all().zip(day::all(&counts)?.hours) {
+                add(&mut bars, format!("{:08}{:02}", held.number(), hour.number()), count)?;
             }
-            Bucket::Day => add(&mut bars, format!("{:08}", held.number()), total(&counts)?)?,
-            Bucket::Month => add(&mut bars, format!("{:06}", held.month()), total(&counts)?)?,
-            Bucket::Total => add(&mut bars, "total".to_owned(), total(&counts)?)?,
+        } else {
+            add(&mut bars, by.name(held), day::total(&counts)?.unwrap_or(0))?;
         }
     }
+    if by == Bucket::Total
+        && path.is_empty()
+        && let Some(count) = unique::count(ctx, meter, &days)?.filter(|&count| count > 0)
+    {
+        bars.push(Bar { name: "unique".to_owned(), count });
+    }
     Ok(bars)
-}
-
-fn total(counts: &Key<'_, Hash>) -> Result<i64, Error> {
-    Ok(day::total(counts)?.unwrap_or(0))
 }
 
 /// Adds to the last bucket if it has this name, else begins a new one. Days come in order, so that buckets do.
@@ -198,26 +226,23 @@ fn add(bars: &mut Vec<Bar>, name: String, count: i64) -> Result<(), Error> {
     Ok(())
 }
 
-fn reply_day(ctx: Context<'_>, counts: &day::Counts) {
+fn reply_day(ctx: Context<'_>, counts: &day::Counts, unique: Option<i64>) {
+    let unique = unique.filter(|&count| count > 0);
     let hours = counts.hours.iter().filter(|&&count| count != 0).count();
-    ctx.reply_map(usize::from(counts.day != 0) + hours);
+    ctx.reply_map(usize::from(counts.day != 0) + hours + usize::from(unique.is_some()));
+    let pair = |name: &[u8], count| {
+        ctx.reply_bytes(name);
+        ctx.reply_integer(count);
+    };
     if counts.day != 0 {
-        ctx.reply_bytes(b"day");
-        ctx.reply_integer(counts.day);
+        pair(b"day", counts.day);
     }
     for (hour, &count) in Hour::all().zip(&counts.hours) {
         if count != 0 {
-            ctx.reply_bytes(hour.text().as_bytes());
-            ctx.reply_integer(count);
+            pair(hour.text().as_bytes(), count);
         }
     }
-}
-
-fn reply_span(ctx: Context<'_>, bars: &[Bar]) {
-    ctx.reply_array(bars.len());
-    for bar in bars {
-        ctx.reply_array(2);
-        ctx.reply_bytes(bar.name.as_bytes());
-        ctx.reply_integer(bar.count);
+    if let Some(count) = unique {
+        pair(b"unique", count);
     }
 }

@@ -2,6 +2,7 @@
 //! algorithm, write, reply. For limiters `limiter` takes them, and a limiter's file says with what.
 
 mod arguments;
+mod before;
 mod cell_log;
 mod cell_mthrottle;
 mod cell_pull;
@@ -9,8 +10,16 @@ mod cell_slide;
 mod cell_throttle;
 mod cell_window;
 mod limiter;
+mod meter_ack;
+mod meter_cost;
+mod meter_days;
+mod meter_drop;
 mod meter_hit;
+mod meter_index;
 mod meter_kpi;
+mod meter_seal;
+mod meter_top;
+mod when;
 
 pub(crate) use cell_log::CellLog;
 pub(crate) use cell_mthrottle::{CellMthrottle, CellMthrottleRo};
@@ -19,5 +28,12 @@ pub(crate) use cell_slide::CellSlide;
 pub(crate) use cell_throttle::{CellThrottle, ClThrottle};
 pub(crate) use cell_window::CellWindow;
 pub(crate) use limiter::{Peek, Take};
+pub(crate) use meter_ack::MeterAck;
+pub(crate) use meter_cost::MeterCost;
+pub(crate) use meter_days::MeterDays;
+pub(crate) use meter_drop::MeterDrop;
 pub(crate) use meter_hit::MeterHit;
+pub(crate) use meter_index::MeterIndex;
 pub(crate) use meter_kpi::MeterKpi;
+pub(crate) use meter_seal::MeterSeal;
+pub(crate) use meter_top::MeterTop;

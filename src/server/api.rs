@@ -51,6 +51,7 @@ required! {
     RedisModule_CallReplyArrayElement
     RedisModule_CallReplyInteger
     RedisModule_CallReplyStringPtr
+    RedisModule_CallReplyType
     RedisModule_CloseKey
     RedisModule_CreateCommand
     RedisModule_CreateString
@@ -61,6 +62,7 @@ required! {
     RedisModule_GetAbsExpire
     RedisModule_GetBlockedClientPrivateData
     RedisModule_GetContextFlags
+    RedisModule_GetRandomHexChars
     RedisModule_GetSelectedDb
     RedisModule_GetServerInfo
     RedisModule_HashGet
@@ -80,6 +82,7 @@ required! {
     RedisModule_ReplyWithArray
     RedisModule_ReplyWithError
     RedisModule_ReplyWithLongLong
+    RedisModule_ReplyWithNull
     RedisModule_ReplyWithStringBuffer
     RedisModule_ScanCursorCreate
     RedisModule_ScanCursorDestroy

@@ -85,7 +85,24 @@ impl Context<'_> {
         self.call(c"EXISTS", &[key, absent]).is_none()
     }
 
-    /// Runs a core command that only reads; `None` if the server refuses.
+    /// How many different elements the HyperLogLogs at these keys have counted together; nothing is written. `None` if
+    /// one of them holds something else.
+    pub(crate) fn count_union(self, keys: &[Str<'_>]) -> Option<i64> {
+        // Of one key alone PFCOUNT would write down what it has worked out.
+        let twice = [keys, keys.get(..1).unwrap_or_default()].concat();
+        self.call(c"PFCOUNT", &twice).filter(|reply| !reply.is_error()).map(|reply| reply.integer())
+    }
+
+    /// Fills a text with random hexadecimal digits.
+    pub(crate) fn random_hex<const N: usize>(self) -> [u8; N] {
+        let random = api!(RedisModule_GetRandomHexChars);
+        let mut digits = [0; N];
+        // SAFETY: `digits` is N bytes to be written.
+        unsafe { random(digits.as_mut_ptr().cast(), N) };
+        digits
+    }
+
+    /// Runs a core command, which is not replicated; `None` if the server refuses to run it.
     pub(super) fn call(self, command: &CStr, arguments: &[Str<'_>]) -> Option<CallReply> {
         let call = api!(RedisModule_Call);
         let (format, vector) = (c"v".as_ptr(), arguments.as_ptr());
@@ -109,6 +126,13 @@ impl Context<'_> {
         unsafe { reply(self.raw, bytes.as_ptr().cast(), bytes.len()) };
     }
 
+    /// Replies null.
+    pub(crate) fn reply_null(self) {
+        let reply = api!(RedisModule_ReplyWithNull);
+        // SAFETY: the context is that of the running command.
+        unsafe { reply(self.raw) };
+    }
+
     /// Opens an array of `len` elements, which must follow.
     pub(crate) fn reply_array(self, len: usize) {
         let reply = api!(RedisModule_ReplyWithArray);
@@ -127,6 +151,16 @@ impl Context<'_> {
         }
     }
 
+    /// Replies an array of pairs, a name and its count.
+    pub(crate) fn reply_counts<'c>(self, counts: impl ExactSizeIterator<Item = (&'c [u8], i64)>) {
+        self.reply_array(counts.len());
+        for (name, count) in counts {
+            self.reply_array(2);
+            self.reply_bytes(name);
+            self.reply_integer(count);
+        }
+    }
+
     /// Replies an array of integers.
     pub(crate) fn reply_integers<const N: usize>(self, numbers: [i64; N]) {
         self.reply_array(N);
@@ -136,10 +170,20 @@ impl Context<'_> {
     }
 }
 
+#[allow(clippy::cast_possible_truncation, reason = "a small constant that the bindings widen")]
+const ERROR: c_int = raw::REDISMODULE_REPLY_ERROR as c_int;
+
 /// What a core command has answered.
 pub(super) struct CallReply(NonNull<RedisModuleCallReply>);
 
 impl CallReply {
+    /// Whether it is an error.
+    pub(super) fn is_error(&self) -> bool {
+        let reply_type = api!(RedisModule_CallReplyType);
+        // SAFETY: the reply is live.
+        unsafe { reply_type(self.0.as_ptr()) == ERROR }
+    }
+
     /// The integer that it is.
     pub(super) fn integer(&self) -> i64 {
         let integer = api!(RedisModule_CallReplyInteger);

@@ -193,6 +193,11 @@ impl Effect<'_> {
     }
 }
 
+/// Tells replicas and the AOF of a core command that the server has run on `key` as it is.
+pub(super) fn replicate(ctx: Context<'_>, command: &CStr, key: Str<'_>, arguments: &[Str<'_>]) {
+    Arguments::of(key).add_all(arguments).send(ctx, command);
+}
+
 /// Puts `value` into an existing string, in place where the length is the same; the expiry stays.
 fn overwrite(key: *mut RedisModuleKey, value: &[u8]) {
     let dma = api!(RedisModule_StringDMA);

@@ -1,22 +1,27 @@
 //! An open key of a known type.
 
-use std::ffi::{c_int, c_void};
+use std::ffi::{CStr, c_int, c_void};
 use std::marker::PhantomData;
-use std::{ptr, slice};
+use std::{iter, ptr, slice};
 
 use redis_module::raw::{self, RedisModuleKey, RedisModuleString};
 
 use crate::time::Millis;
 
 use super::api::{api, ok};
-use super::context::Context;
-use super::effect::Effect;
+use super::context::{CallReply, Context};
+use super::effect::{self, Effect};
 use super::error::Error;
 use super::string::{Constant, OwnedStr, Str};
 
 /// A type of value that a key can hold.
 pub(crate) trait ValueType {
     const CODE: c_int;
+
+    /// Whether a value of this type will do.
+    fn includes(code: c_int) -> bool {
+        code == Self::CODE
+    }
 }
 
 /// Strings.
@@ -25,12 +30,16 @@ pub(crate) enum Text {}
 pub(crate) enum List {}
 /// Hashes.
 pub(crate) enum Hash {}
+/// Sets.
+pub(crate) enum Set {}
 /// Sorted sets.
 pub(crate) enum SortedSet {}
+/// Whatever it may be.
+pub(crate) enum Any {}
 
 #[allow(clippy::cast_possible_truncation, reason = "small constants that the bindings widen")]
 mod codes {
-    use super::{Hash, List, SortedSet, Text, ValueType, c_int, raw};
+    use super::{Any, Hash, List, Set, SortedSet, Text, ValueType, c_int, raw};
 
     impl ValueType for Text {
         const CODE: c_int = raw::REDISMODULE_KEYTYPE_STRING as c_int;
@@ -40,6 +49,16 @@ mod codes {
     }
     impl ValueType for Hash {
         const CODE: c_int = raw::REDISMODULE_KEYTYPE_HASH as c_int;
+    }
+    impl ValueType for Set {
+        const CODE: c_int = raw::REDISMODULE_KEYTYPE_SET as c_int;
+    }
+    impl ValueType for Any {
+        const CODE: c_int = EMPTY;
+
+        fn includes(_: c_int) -> bool {
+            true
+        }
     }
     impl ValueType for SortedSet {
         const CODE: c_int = raw::REDISMODULE_KEYTYPE_ZSET as c_int;
@@ -102,7 +121,7 @@ impl<'a, T: ValueType> Key<'a, T> {
         let mut key = Self { ctx, name, raw: raw.cast(), exists: false, holds: PhantomData };
         let code = key.type_code();
         key.exists = code != codes::EMPTY;
-        if key.exists && code != T::CODE { Err(Error::WrongType) } else { Ok(key) }
+        if key.exists && !T::includes(code) { Err(Error::WrongType) } else { Ok(key) }
     }
 
     fn type_code(&self) -> c_int {
@@ -161,6 +180,41 @@ impl<'a, T: ValueType> Key<'a, T> {
     }
 }
 
+impl<'a, T: ValueType> Key<'a, T> {
+    /// Runs a core command that writes this key, for which the API has no function, and replicates it as it is if its
+    /// answer satisfies `changed`. The server itself tells who watches the key, and fires the events.
+    ///
+    /// # Errors
+    /// The server refuses; nothing has been changed.
+    fn run(
+        self,
+        command: &CStr,
+        arguments: &[Str<'_>],
+        changed: impl FnOnce(&CallReply) -> bool,
+    ) -> Result<(), Refusal> {
+        let (ctx, name) = (self.ctx, self.name);
+        drop(self);
+        let all: Vec<Str<'_>> = iter::once(name).chain(arguments.iter().copied()).collect();
+        let reply = ctx.call(command, &all).filter(|reply| !reply.is_error()).ok_or(Refusal)?;
+        if changed(&reply) {
+            effect::replicate(ctx, command, name, arguments);
+        }
+        Ok(())
+    }
+
+    /// `RENAME key to`; a value at `to` is replaced. The expiry goes with it.
+    pub(crate) fn rename(self, to: Str<'_>) {
+        if self.exists {
+            let renamed = self.run(c"RENAME", &[to], |_| true);
+            debug_assert!(renamed.is_ok(), "both keys are of one slot, and the first exists");
+        }
+    }
+}
+
+/// The server has refused to run a command.
+#[derive(Debug)]
+pub(crate) struct Refusal;
+
 impl<T> Drop for Key<'_, T> {
     fn drop(&mut self) {
         let close = api!(RedisModule_CloseKey);
@@ -182,6 +236,29 @@ impl Key<'_, Text> {
         // SAFETY: the server lends `len` bytes at `data` until the key is written or closed, and `&self` outlives
         // neither.
         Some(unsafe { slice::from_raw_parts(data.cast(), len) })
+    }
+}
+
+impl<'a> Key<'a, Text> {
+    /// `PFADD key element`.
+    ///
+    /// # Errors
+    /// The key holds a string that is no HyperLogLog. Nothing has been changed.
+    pub(crate) fn add_to_hyperloglog(self, element: Str<'_>) -> Result<(), Refusal> {
+        self.run(c"PFADD", &[element], |reply| reply.integer() == 1)
+    }
+}
+
+impl Key<'_, Set> {
+    /// Whether `member` is in the set.
+    pub(crate) fn contains(&self, member: Str<'_>) -> bool {
+        self.exists && self.ctx.call(c"SISMEMBER", &[self.name, member]).is_some_and(|reply| reply.integer() == 1)
+    }
+
+    /// `SADD key member`.
+    pub(crate) fn insert(self, member: Str<'_>) {
+        let inserted = self.run(c"SADD", &[member], |reply| reply.integer() == 1);
+        debug_assert!(inserted.is_ok(), "the key holds a set or nothing");
     }
 }
 
@@ -327,6 +404,11 @@ impl Key<'_, SortedSet> {
         let stop = api!(RedisModule_ZsetRangeStop);
         // SAFETY: a range was begun above.
         unsafe { stop(self.raw) };
+    }
+
+    /// Calls `take` with each member, which says whether to go on.
+    pub(crate) fn each(&self, mut take: impl FnMut(&[u8]) -> bool) {
+        self.each_scored(Order::Ascending, f64::NEG_INFINITY, f64::INFINITY, |member, _| take(&member));
     }
 
     /// How many members have scores up to `max`.

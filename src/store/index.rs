@@ -4,28 +4,32 @@
 //! It expires with the last of its days: never, while one of them does not expire; else no sooner than any of them.
 
 use crate::algorithm::calendar::Day;
-use crate::server::{Context, Effect, Error, Hash, Key, Order, OwnedStr, SortedSet};
+use crate::server::{Context, Effect, Error, Key, Order, OwnedStr, SortedSet};
 use crate::time::Millis;
 
+use super::held;
 use super::meter::Meter;
 
 /// At most so many entries of days that are gone are cleared away when a day is opened.
 const MOST_CLEARED: usize = 4;
 
+/// At most so many members go into one replicated command.
+const CHUNK: usize = 512;
+
 /// A change to the index, checked and ready to be made.
 pub(crate) struct IndexChange<'a> {
     index: Key<'a, SortedSet>,
-    day: Day,
     change: Change,
 }
 
 enum Change {
     /// The day is held, and expires at this instant, or not at all.
     Hold {
+        day: Day,
         expire_at: Option<Millis>,
         gone: Vec<OwnedStr>,
     },
-    Remove,
+    Remove(Vec<Day>),
 }
 
 impl<'a> IndexChange<'a> {
@@ -43,29 +47,31 @@ impl<'a> IndexChange<'a> {
     ) -> Result<Self, Error> {
         let index = Key::write(ctx, meter.key())?;
         let gone = expired_before.map_or_else(Vec::new, |before| days_gone(ctx, meter, &index, before));
-        Ok(Self { index, day, change: Change::Hold { expire_at, gone } })
+        Ok(Self { index, change: Change::Hold { day, expire_at, gone } })
     }
 
-    /// Removes the entry of `day`.
+    /// Removes the entries of `days`.
     ///
     /// # Errors
     /// `K` is no sorted set.
-    pub(crate) fn remove(ctx: Context<'a>, meter: Meter<'a>, day: Day) -> Result<Self, Error> {
-        Ok(Self { index: Key::write(ctx, meter.key())?, day, change: Change::Remove })
+    pub(crate) fn remove(ctx: Context<'a>, meter: Meter<'a>, days: Vec<Day>) -> Result<Self, Error> {
+        Ok(Self { index: Key::write(ctx, meter.key())?, change: Change::Remove(days) })
     }
 
     /// Makes the change.
     pub(crate) fn commit(self) {
-        let Self { index, day, change } = self;
-        let member = OwnedStr::new(&day.digits());
-        let held = index.score(member.as_str()).is_some();
+        let Self { index, change } = self;
         match change {
-            Change::Remove => {
-                if held {
-                    index.commit(&[Some(Effect::SortedSetRemove(&[member.as_str()]))]);
-                }
+            Change::Remove(days) => {
+                let members: Vec<OwnedStr> = days.iter().map(|day| OwnedStr::new(&day.digits())).collect();
+                let held = members.iter().map(OwnedStr::as_str).filter(|member| index.score(*member).is_some());
+                let held: Vec<_> = held.collect();
+                let effects: Vec<_> = held.chunks(CHUNK).map(|days| Some(Effect::SortedSetRemove(days))).collect();
+                index.commit(&effects);
             }
-            Change::Hold { expire_at, gone } => {
+            Change::Hold { day, expire_at, gone } => {
+                let member = OwnedStr::new(&day.digits());
+                let held = index.score(member.as_str()).is_some();
                 let expiry = match (expire_at, index.exists(), index.expiry()) {
                     (Some(at), false, _) => Some(Effect::ExpireAt(at)),
                     (Some(at), true, Some(before)) if before < at => Some(Effect::ExpireAt(at)),
@@ -85,12 +91,8 @@ impl<'a> IndexChange<'a> {
 fn days_gone(ctx: Context<'_>, meter: Meter<'_>, index: &Key<'_, SortedSet>, before: Day) -> Vec<OwnedStr> {
     let mut gone = Vec::new();
     index.each_scored(Order::Ascending, f64::NEG_INFINITY, f64::from(before.number() - 1), |member, _| {
-        if let Some(day) = Day::parse(&member) {
-            let name = meter.day_key(day);
-            let absent = Key::<Hash>::read(ctx, name.as_str()).is_ok_and(|day| !day.exists());
-            if absent {
-                gone.push(member);
-            }
+        if Day::parse(&member).is_some_and(|day| held::is_held(ctx, meter, day).is_ok_and(|held| !held)) {
+            gone.push(member);
         }
         gone.len() < MOST_CLEARED
     });

@@ -4,11 +4,18 @@
 //! |---|---|---|
 //! | `K` | sorted set | the index: the days held, see `index` |
 //! | `K:day:20220809` | hash | a day's counts, see `day` |
+//! | `K:day:20220809:path` | sorted set | members of its breakdown by count, see `path` |
+//! | `K:day:20220809:path:m1:m2` | sorted set | members below m2, which is below m1 |
+//! | `K:day:20220809:unique` | string | a HyperLogLog of its ids, see `unique` |
+//! | `K:day:20220809:once` | set | ids of events that were counted, see `once` |
+//! | `K:month:202208` | hash | what was sealed or dropped of a month, see `month` |
+//! | `K:batch` | hash | the open batch, see `batch` |
+//! | `K:sealed:<id>:day:20220809` | as above | a key of that batch |
 //!
 //! In a cluster the derived keys must lie in `K`'s slot. If `K` has a hash tag they inherit it; otherwise the whole of
 //! `K` is made one, `{K}:day:…`.
 
-use crate::algorithm::calendar::Day;
+use crate::algorithm::calendar::{Day, Month};
 use crate::server::{Context, Error, OwnedStr, Str, facts};
 
 /// A meter, and how the names of its keys begin.
@@ -45,6 +52,31 @@ impl<'a> Meter<'a> {
     /// The key of a day's counts, `K:day:20220809`.
     pub(crate) fn day_key(&self, day: Day) -> OwnedStr {
         self.derived(&[b":day:", &day.digits()])
+    }
+
+    /// The key of the ids of events that were counted in a day, `K:day:20220809:once`.
+    pub(crate) fn once_key(&self, day: Day) -> OwnedStr {
+        self.derived(&[b":day:", &day.digits(), b":once"])
+    }
+
+    /// The key of a month, `K:month:202208`.
+    pub(crate) fn month_key(&self, month: Month) -> OwnedStr {
+        self.derived(&[b":month:", &month.digits()])
+    }
+
+    /// The key of the open batch, `K:batch`.
+    pub(crate) fn batch_key(&self) -> OwnedStr {
+        self.derived(&[b":batch"])
+    }
+
+    /// The key with this rest of a name, `K:rest`.
+    pub(crate) fn rest_key(&self, rest: &[u8]) -> OwnedStr {
+        self.derived(&[b":", rest])
+    }
+
+    /// The key that `K:rest` becomes in a batch, `K:sealed:<id>:rest`.
+    pub(crate) fn sealed_key(&self, batch: &[u8], rest: &[u8]) -> OwnedStr {
+        self.derived(&[b":sealed:", batch, b":", rest])
     }
 
     /// Whether the absent key `derived` may be on another node; see [`Context::may_be_elsewhere`].

@@ -1,0 +1,78 @@
+//! `METER.DROP key [BEFORE d]`
+//!
+//! Deletes days, or all of a meter.
+
+use crate::algorithm::calendar::Day;
+use crate::server::{Arg, Command, Context, Error, KeyUse, Keys, Spec, Str};
+use crate::stats;
+use crate::store::index::{self, IndexChange};
+use crate::store::meter::Meter;
+use crate::store::{held, month};
+
+use super::before::{self, Before};
+use super::meter_seal::{add_to_months, month_keys};
+
+pub(crate) struct MeterDrop;
+
+impl Command for MeterDrop {
+    const SPEC: Spec = Spec {
+        name: c"meter.drop",
+        family: &stats::METER,
+        key: KeyUse::Consume,
+        keys: Keys::First,
+        fast: false,
+        fewest: 1,
+        summary: c"Deletes the days of a key before a date, or all of it but an open batch.",
+        complexity: c"O(N) where N is the number of members and keys of these days",
+        since: c"0.1.0",
+        arguments: &[Arg::KEY, before::ARG],
+    };
+
+    fn call(ctx: Context<'_>, arguments: &[Str<'_>]) -> Result<(), Error> {
+        let Before { key, date } = Before::parse(arguments)?;
+        let now = ctx.now().floor_millis();
+        let meter = Meter::new(key)?;
+        let last = match date {
+            None => Day::LAST,
+            Some(date) => match date.previous() {
+                Some(last) => last,
+                None => {
+                    ctx.reply_integer(0);
+                    return Ok(());
+                }
+            },
+        };
+        let named = index::days(ctx, meter, Day::FIRST, last)?;
+        let mut days = Vec::new();
+        for &day in &named {
+            days.extend(held::look(ctx, meter, day)?);
+        }
+        let dropped = days.len();
+        let names = month_keys(meter, &days);
+        // What is left of a month still counts for its cap; of a meter that goes nothing is left.
+        let months = match date {
+            Some(_) => add_to_months(ctx, meter, &days, &names, now)?,
+            None => Vec::new(),
+        };
+        let remembered = if date.is_none() { month::remembered(ctx, meter, now)? } else { Vec::new() };
+        let index = IndexChange::remove(ctx, meter, named)?;
+
+        let changes = dropped > 0 || !remembered.is_empty();
+        for day in &days {
+            day.delete(ctx, meter);
+        }
+        for month in months {
+            month.commit();
+        }
+        for name in &remembered {
+            held::delete(ctx, name);
+        }
+        if changes {
+            index.commit();
+            ctx.signal_modified(meter.key());
+        }
+
+        ctx.reply_integer(i64::try_from(dropped).unwrap_or(i64::MAX));
+        Ok(())
+    }
+}

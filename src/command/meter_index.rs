@@ -1,0 +1,72 @@
+//! `METER.INDEX key FROM d TO d`
+//!
+//! Adds to the index the days that other programs wrote.
+
+use crate::server::{Any, Arg, Command, Context, Error, Key, KeyUse, Keys, Spec, Str};
+use crate::stats;
+use crate::store::held;
+use crate::store::index::{self, IndexChange};
+use crate::store::meter::Meter;
+
+use super::arguments::Options;
+use super::when::{When, WhenOptions};
+
+pub(crate) struct MeterIndex;
+
+const GRAMMAR: &str = "FROM d TO d";
+
+/// Each day is looked up: so many take some ten milliseconds.
+const MOST_DAYS: u64 = 36_525;
+
+impl Command for MeterIndex {
+    const SPEC: Spec = Spec {
+        name: c"meter.index",
+        family: &stats::METER,
+        key: KeyUse::Update,
+        keys: Keys::First,
+        fast: false,
+        fewest: 5,
+        summary: c"Adds to the index of a key the days of a span that other programs wrote.",
+        complexity: c"O(N) where N is the number of days in the span",
+        since: c"0.1.0",
+        arguments: &[Arg::KEY, When::FROM, When::TO],
+    };
+
+    fn call(ctx: Context<'_>, arguments: &[Str<'_>]) -> Result<(), Error> {
+        let [key, options @ ..] = arguments else { return Err(Error::Arity) };
+        let mut when = WhenOptions::default();
+        let mut options = Options::new(options, GRAMMAR);
+        while let Some(word) = options.next() {
+            if !when.take(word, &mut options)? {
+                return Err(options.unknown(word));
+            }
+        }
+        let Some(When::Span { from, to }) = when.finish(GRAMMAR)? else {
+            return Err(Error::refused(format!("give the span: {GRAMMAR}")));
+        };
+        if from.days_to(to) > MOST_DAYS {
+            return Err(Error::refused(format!("FROM and TO must be at most {MOST_DAYS} days apart")));
+        }
+        let meter = Meter::new(*key)?;
+        // All is looked at before anything is written.
+        let named = index::days(ctx, meter, from, to)?;
+        let mut found = Vec::new();
+        for day in from.to(to).filter(|day| named.binary_search(day).is_err()) {
+            if held::is_held(ctx, meter, day)? {
+                found.push(day);
+            }
+        }
+
+        for &day in &found {
+            let name = meter.day_key(day);
+            let expiry = Key::<Any>::read(ctx, name.as_str())?.expiry();
+            IndexChange::hold(ctx, meter, day, expiry, None)?.commit();
+        }
+        if !found.is_empty() {
+            ctx.signal_modified(meter.key());
+        }
+
+        ctx.reply_integer(i64::try_from(found.len()).unwrap_or(i64::MAX));
+        Ok(())
+    }
+}

@@ -1,0 +1,118 @@
+//! What was sealed or dropped of a month: the field `sealed` of the hash `K:month:202208`. With the days that are held it
+//! makes the month's count, which a cap needs.
+
+use crate::algorithm::calendar::{Day, END_OF_TIME, Month, day_and_hour};
+use crate::algorithm::number::parse_integer;
+use crate::server::{Any, Constant, Context, Effect, Error, Hash, Key, OwnedStr};
+use crate::time::Millis;
+
+use super::meter::Meter;
+use super::{day, index};
+
+static SEALED: Constant = Constant::new("sealed");
+
+/// The time of the oldest hit that is taken, in March 1973.
+const OLDEST: Millis = Millis(100_000_000_000);
+
+/// How far ahead a hit can lie at most: a hundred years.
+const MOST_AHEAD_MS: i64 = 36_525 * 86_400_000;
+
+/// How long a month is remembered after its end.
+const KEPT_MS: i64 = 400 * 86_400_000;
+
+/// The count of a month but for one of its days: that of the days held, and what was sealed or dropped.
+///
+/// # Errors
+/// A key of another type, a count that is none, or [`Error::TryAgain`].
+pub(crate) fn count_without(ctx: Context<'_>, meter: Meter<'_>, month: Month, except: Day) -> Result<i128, Error> {
+    let name = meter.month_key(month);
+    let (_, sealed) = open(ctx, meter, &name)?;
+    let mut sum = i128::from(sealed);
+    for held in index::days(ctx, meter, month.first(), month.last())? {
+        if held != except {
+            let name = meter.day_key(held);
+            let counts = Key::<Hash>::read(ctx, name.as_str())?;
+            if !counts.exists() {
+                meter.ensure_absent(ctx, name.as_str())?;
+            }
+            sum += i128::from(day::total(&counts)?.unwrap_or(0));
+        }
+    }
+    Ok(sum)
+}
+
+/// The keys of all months of which something is remembered. No list of them is kept: a meter that goes looks for each.
+///
+/// # Errors
+/// [`Error::TryAgain`] if they may be elsewhere.
+pub(crate) fn remembered(ctx: Context<'_>, meter: Meter<'_>, now: Millis) -> Result<Vec<OwnedStr>, Error> {
+    let month_of = |at: Millis| day_and_hour(Millis(at.0.min(END_OF_TIME.0 - 1))).0.month();
+    let (mut month, newest) = (month_of(OLDEST), month_of(Millis(now.0 + MOST_AHEAD_MS)));
+    // Most of them are absent, and one answers for all.
+    let oldest = meter.month_key(month);
+    if !Key::<Any>::read(ctx, oldest.as_str())?.exists() {
+        meter.ensure_absent(ctx, oldest.as_str())?;
+    }
+    let mut names = Vec::new();
+    while month <= newest {
+        let name = meter.month_key(month);
+        if Key::<Any>::read(ctx, name.as_str())?.exists() {
+            names.push(name);
+        }
+        month = month.next();
+    }
+    Ok(names)
+}
+
+/// Adds to what was sealed or dropped of a month.
+pub(crate) struct Sealed<'a> {
+    key: Key<'a, Hash>,
+    after: i64,
+    expire_at: Millis,
+}
+
+impl<'a> Sealed<'a> {
+    /// Adds `n` (≥ 0) to the month whose key `name` is.
+    ///
+    /// # Errors
+    /// A key of another type, a count that is none, or [`Error::TryAgain`].
+    pub(crate) fn plus(
+        ctx: Context<'a>,
+        meter: Meter<'a>,
+        month: Month,
+        name: &'a OwnedStr,
+        n: i64,
+        now: Millis,
+    ) -> Result<Self, Error> {
+        let (key, before) = open(ctx, meter, name)?;
+        let due = Millis(month.last().end().0 + KEPT_MS);
+        // A month that is history already, imported late, is remembered from now on.
+        let expire_at = if due > now { due } else { Millis(now.0 + KEPT_MS) };
+        // No cap is higher than the highest count.
+        Ok(Self { key, after: before.saturating_add(n), expire_at })
+    }
+
+    /// Writes it.
+    pub(crate) fn commit(self) {
+        let value = OwnedStr::from_integer(self.after);
+        let expires = self.key.expiry().is_some_and(|at| at >= self.expire_at);
+        let pairs = [(SEALED.get(), value.as_str())];
+        self.key.commit(&[Some(Effect::HashSet(&pairs)), (!expires).then_some(Effect::ExpireAt(self.expire_at))]);
+    }
+}
+
+fn open<'a>(ctx: Context<'a>, meter: Meter<'_>, name: &'a OwnedStr) -> Result<(Key<'a, Hash>, i64), Error> {
+    let key = Key::<Hash>::write(ctx, name.as_str())?;
+    if !key.exists() {
+        meter.ensure_absent(ctx, name.as_str())?;
+    }
+    let sealed = match key.get(SEALED.get()) {
+        None => 0,
+        Some(text) => parse_integer(&text).filter(|&count| count >= 0).ok_or_else(|| {
+            Error::refused(
+                "field sealed of that month's hash holds no count (a whole number from 0); correct it by HSET",
+            )
+        })?,
+    };
+    Ok((key, sealed))
+}
