@@ -2,23 +2,14 @@
 
 mod support;
 
-use support::{Client, Server, Value, now_ms, on_every_program, on_every_server};
+use support::{Client, Server, Value, date, now_ms, on_every_program, on_every_server};
 
 const DAY_MS: i64 = 86_400_000;
 /// 2022-08-09 14:11:17 UTC.
 const AT: i64 = 1_660_054_277_326;
 
-/// The date of an instant, as SQL-minded programs write it.
-fn date(ms: i64) -> String {
-    chrono::DateTime::from_timestamp_millis(ms).expect("an instant").format("%Y%m%d").to_string()
-}
-
-fn pairs(value: Value) -> Vec<(String, i64)> {
-    redis::from_redis_value(value).expect("pairs of a name and a count")
-}
-
 fn kpi(redis: &mut Client, arguments: &str) -> Vec<(String, i64)> {
-    pairs(redis.run(&format!("METER.KPI {arguments}")))
+    redis.counts(&format!("METER.KPI {arguments}"))
 }
 
 fn bars<const N: usize>(bars: [(&str, i64); N]) -> Vec<(String, i64)> {

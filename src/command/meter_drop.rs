@@ -5,9 +5,10 @@
 use crate::algorithm::calendar::Day;
 use crate::server::{Arg, Command, Context, Error, KeyUse, Keys, Spec, Str};
 use crate::stats;
+use crate::store::held::{self, Finder};
 use crate::store::index::{self, IndexChange};
 use crate::store::meter::Meter;
-use crate::store::{held, month};
+use crate::store::month;
 
 use super::before::{self, Before};
 use super::meter_seal::{add_to_months, month_keys};
@@ -43,9 +44,9 @@ impl Command for MeterDrop {
             },
         };
         let named = index::days(ctx, meter, Day::FIRST, last)?;
-        let mut days = Vec::new();
+        let (mut finder, mut days) = (Finder::new(ctx, meter), Vec::new());
         for &day in &named {
-            days.extend(held::look(ctx, meter, day)?);
+            days.extend(finder.find(day)?);
         }
         let dropped = days.len();
         let names = month_keys(meter, &days);

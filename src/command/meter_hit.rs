@@ -6,11 +6,12 @@ use crate::algorithm::calendar::{Day, END_OF_TIME, day_and_hour};
 use crate::algorithm::tally::{Tally, TallyError};
 use crate::server::{Arg, Command, Context, Error, Key, KeyUse, Keys, Kind, OwnedStr, Shown, Spec, Str};
 use crate::store::day::{find, is_last, save};
+use crate::store::held::{self, Finder};
 use crate::store::index::IndexChange;
 use crate::store::meter::Meter;
 use crate::store::once::Event;
 use crate::store::path::{self, Breakdown};
-use crate::store::{held, month, unique};
+use crate::store::{month, unique};
 use crate::time::Millis;
 use crate::{settings, stats};
 
@@ -115,7 +116,7 @@ impl Command for MeterHit {
         let expiry = wanted.or_else(|| counts.expiry());
         let moved = match expire_at {
             // The config has changed since the day was opened: all that belongs to it goes when it goes.
-            Some(at) if counts.exists() => held::look(ctx, meter, day)?.map(|held| (held, at)),
+            Some(at) if counts.exists() => Finder::new(ctx, meter).find(day)?.map(|held| (held, at)),
             _ => None,
         };
         let day_goes = last && !first_level_stays(ctx, meter, day, extras.as_ref())?;

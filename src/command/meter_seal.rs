@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use crate::algorithm::calendar::{Day, Month, day_and_hour};
 use crate::server::{Arg, Command, Context, Error, Key, KeyUse, Keys, OwnedStr, SortedSet, Spec, Str};
 use crate::store::batch::Batch;
-use crate::store::held::{self, HeldDay};
+use crate::store::held::{Finder, HeldDay};
 use crate::store::index::{self, IndexChange};
 use crate::store::meter::Meter;
 use crate::store::month::Sealed;
@@ -72,9 +72,10 @@ impl Command for MeterSeal {
 /// The days up to `last` that go into one batch; and those before them that the index names but that are gone.
 fn days_to_seal(ctx: Context<'_>, meter: Meter<'_>, last: Day) -> Result<(Vec<HeldDay>, Vec<Day>), Error> {
     let most = usize::try_from(settings::SEAL_MAX_KEYS.get()).unwrap_or(usize::MAX);
+    let mut finder = Finder::new(ctx, meter);
     let (mut days, mut gone, mut keys) = (Vec::new(), Vec::new(), 0);
     for day in index::days(ctx, meter, Day::FIRST, last)? {
-        let Some(held) = held::look(ctx, meter, day)? else {
+        let Some(held) = finder.find(day)? else {
             gone.push(day);
             continue;
         };

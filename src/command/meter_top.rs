@@ -2,13 +2,12 @@
 //!
 //! The members with the highest counts, in all or below a member.
 
-use crate::algorithm::calendar::{Day, day_and_hour};
-use crate::algorithm::ranking::{Ranked, Ranking};
-use crate::server::{Arg, Command, Context, Error, Key, KeyUse, Keys, Kind, Order, SortedSet, Spec, Str};
+use crate::algorithm::calendar::day_and_hour;
+use crate::algorithm::ranking::{Lists, Ranked, highest};
+use crate::server::{Arg, Command, Context, Error, Key, KeyUse, Keys, Kind, Order, OwnedStr, SortedSet, Spec, Str};
 use crate::stats;
 use crate::store::meter::Meter;
-use crate::store::path;
-use crate::store::path::{count_of, set_key};
+use crate::store::path::{MOST_LEVELS, count_of, set_key};
 
 use super::arguments::{Options, integer, is_keyword, path as parse_path, set_once};
 use super::when::{When, WhenOptions};
@@ -46,11 +45,20 @@ impl Command for MeterTop {
         let meter = Meter::new(request.key)?;
         let when = request.when.unwrap_or_else(|| When::Day(day_and_hour(ctx.now().floor_millis()).0));
         let (below, n) = (&request.path, request.count);
-        let days = when.days(ctx, meter)?;
-        let highest = match days[..] {
-            [day] => of_one_day(ctx, meter, day, below, n)?,
-            _ => of_days(ctx, meter, &days, below, n)?,
-        };
+        let mut days = when.days(ctx, meter)?;
+        if below.len() == MOST_LEVELS {
+            // Nothing is below the last level.
+            days.clear();
+        }
+        let names: Vec<OwnedStr> = days.iter().map(|&day| set_key(meter, day, below)).collect();
+        let mut sets = Sets::open(ctx, meter, &names)?;
+        let highest = highest(&mut sets, n)?.into_iter().map(|(member, count)| {
+            let count = i64::try_from(count).map_err(|_| {
+                Error::refused("a member adds up to more than 9223372036854775807: ask for a shorter span")
+            })?;
+            Ok((member, count))
+        });
+        let highest = highest.collect::<Result<Vec<_>, Error>>()?;
         ctx.reply_counts(highest.iter().map(|(member, count)| (&member[..], *count)));
         Ok(())
     }
@@ -85,61 +93,55 @@ impl<'a> Request<'a> {
     }
 }
 
-/// The highest of one day, which are read off the end of its set.
-fn of_one_day(ctx: Context<'_>, meter: Meter<'_>, day: Day, below: &[Str<'_>], n: usize) -> Result<Vec<Ranked>, Error> {
-    let mut highest = Vec::new();
-    each(ctx, meter, day, below, |member, count| {
-        highest.push((member.to_vec(), count));
-        Ok(highest.len() < n)
-    })?;
-    Ok(highest)
+/// The sets below a path, one for each day.
+struct Sets<'a> {
+    sets: Vec<Key<'a, SortedSet>>,
+    /// Whether a set is being read.
+    begun: Vec<bool>,
 }
 
-/// The highest of several days, which takes all members of each.
-fn of_days(
-    ctx: Context<'_>,
-    meter: Meter<'_>,
-    days: &[Day],
-    below: &[Str<'_>],
-    n: usize,
-) -> Result<Vec<Ranked>, Error> {
-    let mut ranking = Ranking::default();
-    for &day in days {
-        each(ctx, meter, day, below, |member, count| {
-            ranking.add(member, count).map_err(|_| {
-                Error::refused("a member adds up to more than 9223372036854775807: ask for a shorter span")
-            })?;
-            Ok(true)
-        })?;
-    }
-    Ok(ranking.highest(n))
-}
-
-/// Calls `take` with each member below a path and its count, in the order of ZREVRANGE, until it says no.
-fn each(
-    ctx: Context<'_>,
-    meter: Meter<'_>,
-    day: Day,
-    below: &[Str<'_>],
-    mut take: impl FnMut(&[u8], i64) -> Result<bool, Error>,
-) -> Result<(), Error> {
-    if below.len() == path::MOST_LEVELS {
-        return Ok(());
-    }
-    let name = set_key(meter, day, below);
-    let set = Key::<SortedSet>::read(ctx, name.as_str())?;
-    if !set.exists() {
-        meter.ensure_absent(ctx, name.as_str())?;
-    }
-    let mut outcome = Ok(());
-    set.each_scored(Order::Descending, f64::NEG_INFINITY, f64::INFINITY, |member, score| {
-        match count_of(score, &member).and_then(|count| take(&member, count)) {
-            Ok(go_on) => go_on,
-            Err(error) => {
-                outcome = Err(error);
-                false
+impl<'a> Sets<'a> {
+    fn open(ctx: Context<'a>, meter: Meter<'a>, names: &'a [OwnedStr]) -> Result<Self, Error> {
+        let mut sets = Vec::with_capacity(names.len());
+        for name in names {
+            let set = Key::<SortedSet>::read(ctx, name.as_str())?;
+            if !set.exists() {
+                meter.ensure_absent(ctx, name.as_str())?;
             }
+            sets.push(set);
         }
-    });
-    outcome
+        Ok(Self { begun: vec![false; sets.len()], sets })
+    }
+}
+
+impl Lists for Sets<'_> {
+    type Error = Error;
+
+    fn len(&self) -> usize {
+        self.sets.len()
+    }
+
+    fn members(&self) -> usize {
+        self.sets.iter().map(Key::len).sum()
+    }
+
+    fn next(&mut self, list: usize) -> Result<Option<Ranked>, Error> {
+        let set = &self.sets[list];
+        if std::mem::replace(&mut self.begun[list], true) {
+            set.advance(Order::Descending);
+        } else {
+            set.begin(Order::Descending, f64::NEG_INFINITY, f64::INFINITY);
+        }
+        let Some((member, score)) = set.current() else { return Ok(None) };
+        Ok(Some((member.to_vec(), count_of(score, &member)?.into())))
+    }
+
+    fn rewind(&mut self, list: usize) {
+        self.begun[list] = false;
+    }
+
+    fn count(&self, list: usize, member: &[u8]) -> Result<i128, Error> {
+        let score = self.sets[list].score(OwnedStr::new(member).as_str());
+        score.map_or(Ok(0), |score| count_of(score, member).map(i128::from))
+    }
 }

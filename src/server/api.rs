@@ -56,6 +56,7 @@ required! {
     RedisModule_CreateCommand
     RedisModule_CreateString
     RedisModule_CreateTimer
+    RedisModule_DbSize
     RedisModule_FreeCallReply
     RedisModule_FreeServerInfo
     RedisModule_FreeString
@@ -84,6 +85,7 @@ required! {
     RedisModule_ReplyWithLongLong
     RedisModule_ReplyWithNull
     RedisModule_ReplyWithStringBuffer
+    RedisModule_Scan
     RedisModule_ScanCursorCreate
     RedisModule_ScanCursorDestroy
     RedisModule_ScanKey

@@ -1,11 +1,11 @@
 //! One running command: what it asks of the server besides keys, and how it replies.
 
-use std::ffi::{CStr, c_int, c_long};
+use std::ffi::{CStr, c_int, c_long, c_void};
 use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
 use std::slice;
 
-use redis_module::raw::{self, RedisModuleCallReply, RedisModuleCtx};
+use redis_module::raw::{self, RedisModuleCallReply, RedisModuleCtx, RedisModuleKey, RedisModuleString};
 
 use crate::time::Micros;
 
@@ -93,6 +93,28 @@ impl Context<'_> {
         self.call(c"PFCOUNT", &twice).filter(|reply| !reply.is_error()).map(|reply| reply.integer())
     }
 
+    /// How many keys the chosen database has.
+    pub(crate) fn database_size(self) -> u64 {
+        let size = api!(RedisModule_DbSize);
+        // SAFETY: the context is that of the running command.
+        unsafe { size(self.raw) }
+    }
+
+    /// Calls `visit` with the name of every key of the chosen database, with some perhaps twice.
+    pub(crate) fn each_key(self, visit: &mut dyn FnMut(&[u8])) {
+        let create = api!(RedisModule_ScanCursorCreate);
+        // SAFETY: takes nothing.
+        let cursor = unsafe { create() };
+        let scan = api!(RedisModule_Scan);
+        let mut visit = visit;
+        // SAFETY: the context is that of the running command; the cursor is live; `visit_key` takes back what is passed
+        // as `&mut &mut dyn FnMut`, which outlives the call.
+        while unsafe { scan(self.raw, cursor, Some(visit_key), (&raw mut visit).cast()) } != 0 {}
+        let destroy = api!(RedisModule_ScanCursorDestroy);
+        // SAFETY: made above, freed once.
+        unsafe { destroy(cursor) };
+    }
+
     /// Fills a text with random hexadecimal digits.
     pub(crate) fn random_hex<const N: usize>(self) -> [u8; N] {
         let random = api!(RedisModule_GetRandomHexChars);
@@ -168,6 +190,19 @@ impl Context<'_> {
             self.reply_integer(number);
         }
     }
+}
+
+unsafe extern "C" fn visit_key(
+    _ctx: *mut RedisModuleCtx,
+    name: *mut RedisModuleString,
+    _key: *mut RedisModuleKey,
+    visit: *mut c_void,
+) {
+    // SAFETY: `each_key` passed a pointer to its `&mut dyn FnMut` and waits for this call.
+    let visit = unsafe { &mut *visit.cast::<&mut dyn FnMut(&[u8])>() };
+    // SAFETY: the server keeps the name for the call.
+    let name = unsafe { Str::from_raw(name) };
+    visit(name.bytes());
 }
 
 #[allow(clippy::cast_possible_truncation, reason = "a small constant that the bindings widen")]

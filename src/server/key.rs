@@ -385,24 +385,49 @@ impl Key<'_, SortedSet> {
 
     /// The members with scores from `min` to `max` and their scores, in this order; `take` says of each whether to go on.
     pub(crate) fn each_scored(&self, order: Order, min: f64, max: f64, mut take: impl FnMut(OwnedStr, f64) -> bool) {
-        if !self.exists {
-            return;
-        }
-        let (begin, next) = match order {
-            Order::Ascending => (api!(RedisModule_ZsetFirstInScoreRange), api!(RedisModule_ZsetRangeNext)),
-            Order::Descending => (api!(RedisModule_ZsetLastInScoreRange), api!(RedisModule_ZsetRangePrev)),
-        };
-        // SAFETY: the key exists and holds a sorted set.
-        unsafe { begin(self.raw, min, max, 0, 0) };
+        self.begin(order, min, max);
         while let Some((member, score)) = self.current() {
             if !take(member, score) {
                 break;
             }
-            // SAFETY: a range was begun above.
-            unsafe { next(self.raw) };
+            self.advance(order);
+        }
+        self.stop();
+    }
+
+    /// Goes to the first member, in this order, with a score from `min` to `max`. What was begun before ends.
+    pub(crate) fn begin(&self, order: Order, min: f64, max: f64) {
+        if !self.exists {
+            return;
+        }
+        let begin = match order {
+            Order::Ascending => api!(RedisModule_ZsetFirstInScoreRange),
+            Order::Descending => api!(RedisModule_ZsetLastInScoreRange),
+        };
+        // SAFETY: the key exists and holds a sorted set.
+        unsafe { begin(self.raw, min, max, 0, 0) };
+    }
+
+    /// Goes on to the member after the current one.
+    pub(crate) fn advance(&self, order: Order) {
+        if !self.exists {
+            return;
+        }
+        let next = match order {
+            Order::Ascending => api!(RedisModule_ZsetRangeNext),
+            Order::Descending => api!(RedisModule_ZsetRangePrev),
+        };
+        // SAFETY: the key exists and holds a sorted set; without a range the call does nothing.
+        unsafe { next(self.raw) };
+    }
+
+    /// Ends a range that was begun.
+    fn stop(&self) {
+        if !self.exists {
+            return;
         }
         let stop = api!(RedisModule_ZsetRangeStop);
-        // SAFETY: a range was begun above.
+        // SAFETY: the key exists and holds a sorted set.
         unsafe { stop(self.raw) };
     }
 
@@ -445,9 +470,13 @@ impl Key<'_, SortedSet> {
         found
     }
 
-    fn current(&self) -> Option<(OwnedStr, f64)> {
+    /// The member that a range has come to, and its score; `None` at the range's end.
+    pub(crate) fn current(&self) -> Option<(OwnedStr, f64)> {
+        if !self.exists {
+            return None;
+        }
         let end_reached = api!(RedisModule_ZsetRangeEndReached);
-        // SAFETY: called within a range.
+        // SAFETY: the key exists and holds a sorted set; without a range the end is reached.
         if unsafe { end_reached(self.raw) } != 0 {
             return None;
         }

@@ -1,6 +1,9 @@
 //! The keys that a day of a meter consists of: its hash, the sets of its breakdown, and its HyperLogLog. The ids of its
 //! events are not among them: they outlive the day.
 
+use std::collections::BTreeSet;
+use std::mem;
+
 use crate::algorithm::calendar::Day;
 use crate::server::{Any, Context, Effect, Error, Hash, Key, OwnedStr, SortedSet, Str, Text};
 use crate::time::Millis;
@@ -46,36 +49,46 @@ pub(crate) fn has_breakdown(ctx: Context<'_>, meter: Meter<'_>, day: Day) -> Res
     Ok(exists)
 }
 
-/// All keys of a day, if it is held.
-///
-/// # Errors
-/// A key of another type, a count that is none, or [`Error::TryAgain`].
-pub(crate) fn look(ctx: Context<'_>, meter: Meter<'_>, day: Day) -> Result<Option<HeldDay>, Error> {
-    let mut walk = Walk { ctx, meter, keys: Vec::new(), absence_is_sure: false };
-    let rest = [b"day:", &day.digits()[..]].concat();
-    let name = meter.rest_key(&rest);
-    let counts = Key::<Hash>::read(ctx, name.as_str())?;
-    let total = day::total(&counts)?.unwrap_or(0);
-    walk.note(counts.exists(), name.as_str(), &rest)?;
-    drop(counts);
-    walk.set(&mut path::rest(day, &[]), 1)?;
-    let rest = unique::rest(day);
-    let name = meter.rest_key(&rest);
-    let ids = Key::<Text>::read(ctx, name.as_str())?.exists();
-    walk.note(ids, name.as_str(), &rest)?;
-    let keys = walk.keys;
-    Ok((!keys.is_empty()).then_some(HeldDay { day, total, keys }))
-}
-
-struct Walk<'a> {
+/// Finds the keys of days.
+pub(crate) struct Finder<'a> {
     ctx: Context<'a>,
     meter: Meter<'a>,
+    /// The keys of the day that is looked at.
     keys: Vec<Vec<u8>>,
     /// No key of this slot is on another node. Asked once: it stays so while a command runs.
     absence_is_sure: bool,
+    /// The names of all sets of the meter, without `K:` before them, once they have been listed.
+    listed: Option<BTreeSet<Vec<u8>>>,
 }
 
-impl Walk<'_> {
+/// Listing a key costs as much as looking up so many.
+const LISTING_COST: u64 = 3;
+
+impl<'a> Finder<'a> {
+    pub(crate) fn new(ctx: Context<'a>, meter: Meter<'a>) -> Self {
+        Self { ctx, meter, keys: Vec::new(), absence_is_sure: false, listed: None }
+    }
+
+    /// All keys of a day, if it is held.
+    ///
+    /// # Errors
+    /// A key of another type, a count that is none, or [`Error::TryAgain`].
+    pub(crate) fn find(&mut self, day: Day) -> Result<Option<HeldDay>, Error> {
+        self.keys.clear();
+        let rest = [b"day:", &day.digits()[..]].concat();
+        let name = self.meter.rest_key(&rest);
+        let counts = Key::<Hash>::read(self.ctx, name.as_str())?;
+        let total = day::total(&counts)?.unwrap_or(0);
+        self.note(counts.exists(), name.as_str(), &rest)?;
+        self.find_set(&mut path::rest(day, &[]), 1)?;
+        let rest = unique::rest(day);
+        let name = self.meter.rest_key(&rest);
+        let ids = Key::<Text>::read(self.ctx, name.as_str())?.exists();
+        self.note(ids, name.as_str(), &rest)?;
+        let keys = mem::take(&mut self.keys);
+        Ok((!keys.is_empty()).then_some(HeldDay { day, total, keys }))
+    }
+
     fn note(&mut self, exists: bool, name: Str<'_>, rest: &[u8]) -> Result<(), Error> {
         if exists {
             self.keys.push(rest.to_vec());
@@ -87,22 +100,54 @@ impl Walk<'_> {
     }
 
     /// Notes the set with this rest of a name, and those below its members. Any member may have one.
-    fn set(&mut self, rest: &mut Vec<u8>, level: usize) -> Result<(), Error> {
+    fn find_set(&mut self, rest: &mut Vec<u8>, level: usize) -> Result<(), Error> {
         let name = self.meter.rest_key(rest);
         let set = Key::<SortedSet>::read(self.ctx, name.as_str())?;
         self.note(set.exists(), name.as_str(), rest)?;
-        if level == MOST_LEVELS {
+        if level == MOST_LEVELS || !set.exists() {
             return Ok(());
         }
         let len = rest.len();
+        // Of a set with many members in a database with fewer keys, the keys are looked through.
+        if u64::try_from(set.len()).unwrap_or(u64::MAX) > LISTING_COST * self.ctx.database_size() {
+            for part in self.listed_below(rest) {
+                let member = path::decode(&part);
+                if member.is_some_and(|member| set.score(OwnedStr::new(&member).as_str()).is_some()) {
+                    rest.push(b':');
+                    rest.extend(part);
+                    self.find_set(rest, level + 1)?;
+                    rest.truncate(len);
+                }
+            }
+            return Ok(());
+        }
         let mut outcome = Ok(());
         set.each(|member| {
             path::append(rest, member);
-            outcome = self.set(rest, level + 1);
+            outcome = self.find_set(rest, level + 1);
             rest.truncate(len);
             outcome.is_ok()
         });
         outcome
+    }
+
+    /// The last parts of the names of those keys that are one part longer than `rest`.
+    fn listed_below(&mut self, rest: &[u8]) -> Vec<Vec<u8>> {
+        let (ctx, meter) = (self.ctx, self.meter);
+        let listed = self.listed.get_or_insert_with(|| {
+            let mut listed = BTreeSet::new();
+            let start = meter.rest_key(b"day:");
+            let before = start.len() - b"day:".len();
+            ctx.each_key(&mut |name| {
+                if name.starts_with(&start) {
+                    listed.insert(name[before..].to_vec());
+                }
+            });
+            listed
+        });
+        let above = [rest, b":"].concat();
+        let below = listed.range(above.clone()..).take_while(|name| name.starts_with(&above));
+        below.map(|name| &name[above.len()..]).filter(|part| !part.contains(&b':')).map(<[u8]>::to_vec).collect()
     }
 }
 

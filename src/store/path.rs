@@ -16,6 +16,8 @@ pub(crate) const MOST_LEVELS: usize = 8;
 /// The largest whole number that a sorted set's scores hold exactly with all below it.
 const MOST: i64 = 1 << 53;
 
+const HEX: &[u8; 16] = b"0123456789ABCDEF";
+
 /// The rest of the name of the set below a path, after `K:`; the set of the first level for a path of no members.
 pub(crate) fn rest(day: Day, path: &[&[u8]]) -> Vec<u8> {
     let mut rest = [b"day:", &day.digits()[..], b":path"].concat();
@@ -27,7 +29,6 @@ pub(crate) fn rest(day: Day, path: &[&[u8]]) -> Vec<u8> {
 
 /// Appends one member to the name of the set that it is in: the set below it.
 pub(crate) fn append(rest: &mut Vec<u8>, member: &[u8]) {
-    const HEX: &[u8; 16] = b"0123456789ABCDEF";
     rest.push(b':');
     for &byte in member {
         if byte.is_ascii_alphanumeric() || b"_.~#-".contains(&byte) {
@@ -36,6 +37,24 @@ pub(crate) fn append(rest: &mut Vec<u8>, member: &[u8]) {
             rest.extend([b'%', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
         }
     }
+}
+
+/// The member that a part of a key's name stands for; `None` if none is written so.
+pub(crate) fn decode(part: &[u8]) -> Option<Vec<u8>> {
+    let mut member = Vec::with_capacity(part.len());
+    let mut bytes = part.iter();
+    while let Some(&byte) = bytes.next() {
+        if byte == b'%' {
+            let mut digit = || bytes.next().and_then(|&digit| HEX.iter().position(|&hex| hex == digit));
+            let (high, low) = (digit()?, digit()?);
+            member.push(u8::try_from(high * 16 + low).ok()?);
+        } else {
+            member.push(byte);
+        }
+    }
+    let mut written = Vec::new();
+    append(&mut written, &member);
+    (!member.is_empty() && written[1..] == *part).then_some(member)
 }
 
 /// The count of the member that a path leads to; 0 if there is none.
@@ -220,6 +239,22 @@ mod tests {
                 name(&members)
             };
             prop_assert_eq!(name(&one) == name(&two), one == two);
+        }
+
+        #[test]
+        fn what_is_encoded_is_decoded(member in prop::collection::vec(any::<u8>(), 1..9)) {
+            let mut rest = Vec::new();
+            append(&mut rest, &member);
+            prop_assert_eq!(decode(&rest[1..]), Some(member));
+        }
+
+        #[test]
+        fn what_is_decoded_is_encoded_so_and_in_no_other_way(part in "[a%:0-9A-F]{0,9}") {
+            if let Some(member) = decode(part.as_bytes()) {
+                let mut rest = Vec::new();
+                append(&mut rest, &member);
+                prop_assert_eq!(&rest[1..], part.as_bytes());
+            }
         }
 
         #[test]

@@ -389,6 +389,11 @@ pub fn now_ms() -> i64 {
     i64::try_from(now.as_millis()).expect("before the end of time")
 }
 
+/// The UTC date of an instant, as `20220809`.
+pub fn date(ms: i64) -> String {
+    chrono::DateTime::from_timestamp_millis(ms).expect("an instant").format("%Y%m%d").to_string()
+}
+
 /// A connection.
 pub struct Client(pub redis::Connection);
 
@@ -440,6 +445,16 @@ impl Client {
     /// A reply of one string, or nil.
     pub fn string(&mut self, line: &str) -> Option<String> {
         redis::from_redis_value(self.run(line)).unwrap_or_else(|error| panic!("{line}: {error}"))
+    }
+
+    /// A reply of pairs of a name and a count.
+    pub fn counts(&mut self, line: &str) -> Vec<(String, i64)> {
+        redis::from_redis_value(self.run(line)).expect("pairs of a name and a count")
+    }
+
+    /// Opens or repeats a batch: its id and its keys.
+    pub fn seal(&mut self, line: &str) -> (Option<String>, Vec<String>) {
+        redis::from_redis_value(self.run(line)).expect("a batch id and keys")
     }
 
     /// A field of a section of INFO.
