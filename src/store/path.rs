@@ -148,8 +148,9 @@ impl<'a> Breakdown<'a> {
     /// # Errors
     /// A count would fall below zero or pass 2⁵³, or a member would go while there are counts below it.
     pub(crate) fn plus(self, n: i64) -> Result<Counted<'a>, Error> {
+        let shown = |place: usize| Shown(self.path[place].bytes());
         for (place, level) in self.levels.iter().enumerate() {
-            let member = Shown(self.path[place].bytes());
+            let member = shown(place);
             let after = i128::from(level.count) + i128::from(n);
             if after < 0 {
                 return Err(Error::refused(format!("BY takes back more than was counted of path member {member}")));
@@ -157,9 +158,12 @@ impl<'a> Breakdown<'a> {
             if after > i128::from(MOST) {
                 return Err(Error::refused(format!("the count of path member {member} would pass {MOST}")));
             }
-            if after == 0 && n != 0 && self.has_more_below(place, n)? {
+        }
+        for place in 0..self.levels.len() {
+            if n < 0 && self.levels[place].count + n == 0 && self.has_more_below(place, n)? {
                 return Err(Error::refused(format!(
-                    "path member {member} would reach zero while members below it have counts; correct those first"
+                    "path member {} would reach zero while members below it have counts; correct those first",
+                    shown(place)
                 )));
             }
         }
