@@ -114,15 +114,42 @@ fn acl_users_get_families_where_the_server_has_module_categories() {
 fn acl_users_reach_the_meters_of_their_keys_and_no_others() {
     on_every_server(|server| {
         let mut redis = server.connect();
-        redis.run("ACL SETUSER service on >pw ~kpi:* +meter.hit +meter.kpi +cell.throttle");
+        let commands = "+meter.hit +meter.kpi +meter.top +meter.days +meter.cost +meter.seal +meter.ack +meter.drop \
+            +meter.index +cell.throttle";
+        redis.run(&format!("ACL SETUSER service on >pw ~kpi:* {commands}"));
+        redis.run("METER.HIT other AT 1660054277326 PATH 1 a");
         let mut service = server.connect();
         service.run("AUTH service pw");
         service.run("METER.HIT kpi:a");
         service.run("METER.KPI kpi:a");
         service.run("CELL.THROTTLE kpi:limit 1 1 1");
-        for refused in ["METER.HIT other", "METER.KPI other", "CELL.THROTTLE other 1 1 1", "GET kpi:limit"] {
+        // What is derived from a key goes with it, whatever the server may think of the core commands behind it.
+        service.run(&format!("METER.HIT kpi:a AT {} PATH 2 a b UNIQUE u ONCE e", now_ms()));
+        service.run("METER.HIT kpi:a AT 1660054277326 PATH 2 a b UNIQUE u CAP MONTH 5");
+        service.run("METER.TOP kpi:a");
+        service.run("METER.INDEX kpi:a FROM 20220101 TO 20220131");
+        let (id, _) = service.seal("METER.SEAL kpi:a");
+        service.run(&format!("METER.ACK kpi:a {}", id.expect("a batch")));
+        service.run("METER.DROP kpi:a");
+        service.run("METER.HIT kpi:a");
+        let before = redis.contents();
+        for refused in [
+            "METER.HIT other",
+            "METER.KPI other",
+            "METER.TOP other",
+            "METER.DAYS other",
+            "METER.COST other DAY 20220809 RATE 1",
+            "METER.SEAL other",
+            "METER.ACK other 0123456789abcdef0123456789abcdef",
+            "METER.DROP other",
+            "METER.INDEX other FROM 20220101 TO 20220131",
+            "CELL.THROTTLE other 1 1 1",
+            "GET kpi:limit",
+            "HGETALL kpi:a:day:20220809",
+        ] {
             assert!(service.error(refused).starts_with("NOPERM "), "{refused}");
         }
+        assert_eq!(redis.contents(), before);
         if server.program.is_7_or_later() {
             redis.run("ACL SETUSER reader on >pw %R~kpi:* +@all");
             let mut reader = server.connect();

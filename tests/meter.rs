@@ -394,6 +394,30 @@ fn a_span_is_answered_by_hour_day_month_or_in_total() {
 }
 
 #[test]
+fn a_span_costs_what_the_days_held_cost_not_the_calendar() {
+    on_every_server(|server| {
+        let mut redis = server.connect();
+        for day in 0..5 {
+            redis.run(&format!("METER.HIT m AT {} PATH 1 a UNIQUE u", AT + day * 200 * DAY_MS));
+        }
+        let lookups = |redis: &mut Client| {
+            let number = |text: Option<String>| text.expect("a field").parse::<i64>().expect("a number");
+            number(redis.info_field("stats", "keyspace_hits")) + number(redis.info_field("stats", "keyspace_misses"))
+        };
+        let before = lookups(&mut redis);
+        for by in ["HOUR", "DAY", "MONTH", "TOTAL"] {
+            redis.run(&format!("METER.KPI m FROM 00010101 TO 99991231 BY {by}"));
+        }
+        redis.run("METER.KPI m FROM 00010101 TO 99991231 PATH 1 a");
+        redis.run("METER.TOP m FROM 00010101 TO 99991231");
+        redis.run("METER.COST m FROM 00010101 TO 99991231 RATE 1");
+        redis.run("METER.DAYS m");
+        let lookups = lookups(&mut redis) - before;
+        assert!(lookups < 100, "{lookups} lookups for five days");
+    });
+}
+
+#[test]
 fn a_span_that_adds_up_to_too_much_is_refused() {
     on_every_server(|server| {
         let mut redis = server.connect();
