@@ -204,6 +204,7 @@ fn a_day_is_held_as_long_as_anything_is_counted_in_it() {
         redis.run(&format!("METER.HIT m AT {AT} BY -1"));
         assert_eq!(redis.counts("METER.DAYS m"), [("20220809".to_owned(), 0)]);
         assert_eq!(redis.run("METER.KPI m DAY 20220809"), Value::Array(vec![]));
+        assert_eq!(redis.counts("METER.KPI m FROM 20220809 TO 20220809 BY TOTAL"), []);
         assert_eq!(redis.counts("METER.TOP m DAY 20220809"), [("a".to_owned(), 1)]);
         assert_eq!(redis.int("METER.DROP m"), 1);
         assert_eq!(redis.int("DBSIZE"), 0);

@@ -283,6 +283,10 @@ fn drop_deletes_days_and_leaves_an_open_batch_and_events() {
         assert_eq!(opened(&mut redis, "METER.SEAL m"), (id.clone(), keys));
         assert_eq!(redis.int(&format!("METER.ACK m {id}")), 4);
         assert_eq!(redis.int("METER.DROP m"), 0);
+        // Nor does an index stay of days that other programs deleted.
+        redis.run("ZADD m 20220809 20220809");
+        assert_eq!(redis.int("METER.DROP m"), 0);
+        assert_eq!(redis.int("EXISTS m"), 0);
     });
 }
 

@@ -56,9 +56,10 @@ impl Command for MeterDrop {
             None => Vec::new(),
         };
         let remembered = if date.is_none() { month::remembered(ctx, meter, now)? } else { Vec::new() };
+        // Entries of days that are gone already go too.
+        let changes = !named.is_empty() || !remembered.is_empty();
         let index = IndexChange::remove(ctx, meter, named)?;
 
-        let changes = dropped > 0 || !remembered.is_empty();
         for day in &days {
             day.delete(ctx, meter);
         }

@@ -181,8 +181,8 @@ fn read_span(
     path: &[Str<'_>],
 ) -> Result<Vec<Bar>, Error> {
     let mut bars: Vec<Bar> = Vec::new();
-    let days = index::days(ctx, meter, from, to)?;
-    for &held in &days {
+    let mut counted = Vec::new();
+    for held in index::days(ctx, meter, from, to)? {
         if !path.is_empty() {
             add(&mut bars, by.name(held), path::count(ctx, meter, held, path)?)?;
             continue;
@@ -193,6 +193,7 @@ fn read_span(
             meter.ensure_absent(ctx, name.as_str())?;
             continue;
         }
+        counted.push(held);
         if by == Bucket::Hour {
             for (hour, count) in Hour::all().zip(day::all(&counts)?.hours) {
                 add(&mut bars, format!("{:08}{:02}", held.number(), hour.number()), count)?;
@@ -203,7 +204,7 @@ fn read_span(
     }
     if by == Bucket::Total
         && path.is_empty()
-        && let Some(count) = unique::count(ctx, meter, &days)?.filter(|&count| count > 0)
+        && let Some(count) = unique::count(ctx, meter, &counted)?.filter(|&count| count > 0)
     {
         bars.push(Bar { name: "unique".to_owned(), count });
     }
