@@ -80,7 +80,7 @@ impl<'a> Finder<'a> {
         let counts = Key::<Hash>::read(self.ctx, name.as_str())?;
         let total = day::total(&counts)?.unwrap_or(0);
         self.note(counts.exists(), name.as_str(), &rest)?;
-        self.find_set(&mut path::rest(day, &[]), 1)?;
+        self.find_set(&mut path::first_level(day), 1)?;
         let rest = unique::rest(day);
         let name = self.meter.rest_key(&rest);
         let ids = Key::<Text>::read(self.ctx, name.as_str())?.exists();

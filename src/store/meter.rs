@@ -79,6 +79,16 @@ impl<'a> Meter<'a> {
         self.derived(&[b":sealed:", batch, b":", rest])
     }
 
+    /// How the names of all derived keys begin: `K:`, to be continued.
+    pub(crate) fn name_start(&self) -> Vec<u8> {
+        let mut name = Vec::with_capacity(SHORT);
+        for part in self.start() {
+            name.extend_from_slice(part);
+        }
+        name.push(b':');
+        name
+    }
+
     /// Whether the absent key `derived` may be on another node; see [`Context::may_be_elsewhere`].
     ///
     /// # Errors
@@ -87,11 +97,16 @@ impl<'a> Meter<'a> {
         if ctx.may_be_elsewhere(self.key, derived) { Err(Error::TryAgain) } else { Ok(()) }
     }
 
-    fn derived(&self, rest: &[&[u8]]) -> OwnedStr {
-        let key = self.key.bytes();
+    /// `K`, or in a cluster `{K}` if it has no hash tag of its own.
+    fn start(&self) -> [&'a [u8]; 3] {
         let (open, close): (&[u8], &[u8]) = if self.tagged { (b"{", b"}") } else { (b"", b"") };
-        let parts = [open, key, close].into_iter().chain(rest.iter().copied());
-        let len = parts.clone().map(<[u8]>::len).sum();
+        [open, self.key.bytes(), close]
+    }
+
+    fn derived(&self, rest: &[&[u8]]) -> OwnedStr {
+        let start = self.start();
+        let parts = || start.iter().chain(rest);
+        let len = parts().map(|part| part.len()).sum();
         let mut short = [0; SHORT];
         let mut long = Vec::new();
         let name = match short.get_mut(..len) {
@@ -102,7 +117,7 @@ impl<'a> Meter<'a> {
             }
         };
         let mut at = 0;
-        for part in parts {
+        for part in parts() {
             name[at..at + part.len()].copy_from_slice(part);
             at += part.len();
         }

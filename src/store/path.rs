@@ -18,23 +18,38 @@ const MOST: i64 = 1 << 53;
 
 const HEX: &[u8; 16] = b"0123456789ABCDEF";
 
-/// The rest of the name of the set below a path, after `K:`; the set of the first level for a path of no members.
-pub(crate) fn rest(day: Day, path: &[&[u8]]) -> Vec<u8> {
-    let mut rest = [b"day:", &day.digits()[..], b":path"].concat();
-    for member in path {
-        append(&mut rest, member);
+/// The bytes of members that stand as they are in names of keys.
+const PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut byte = 0u8;
+    while byte < 128 {
+        plain[byte as usize] = byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'~' | b'#' | b'-');
+        byte += 1;
     }
+    plain
+};
+
+/// The rest of the name of the set of the first level, after `K:`.
+pub(crate) fn first_level(day: Day) -> Vec<u8> {
+    let mut rest = Vec::new();
+    append_first_level(&mut rest, day);
     rest
 }
 
-/// Appends one member to the name of the set that it is in: the set below it.
-pub(crate) fn append(rest: &mut Vec<u8>, member: &[u8]) {
-    rest.push(b':');
+fn append_first_level(name: &mut Vec<u8>, day: Day) {
+    name.extend_from_slice(b"day:");
+    name.extend_from_slice(&day.digits());
+    name.extend_from_slice(b":path");
+}
+
+/// Appends one member to the name of the set that it is in: the name of the set below it.
+pub(crate) fn append(name: &mut Vec<u8>, member: &[u8]) {
+    name.push(b':');
     for &byte in member {
-        if byte.is_ascii_alphanumeric() || b"_.~#-".contains(&byte) {
-            rest.push(byte);
+        if PLAIN[usize::from(byte)] {
+            name.push(byte);
         } else {
-            rest.extend([b'%', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+            name.extend([b'%', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
         }
     }
 }
@@ -73,8 +88,12 @@ pub(crate) fn count(ctx: Context<'_>, meter: Meter<'_>, day: Day, path: &[Str<'_
 
 /// The key of the set below a path.
 pub(crate) fn set_key(meter: Meter<'_>, day: Day, path: &[Str<'_>]) -> OwnedStr {
-    let path: Vec<&[u8]> = path.iter().map(|member| member.bytes()).collect();
-    meter.rest_key(&rest(day, &path))
+    let mut name = meter.name_start();
+    append_first_level(&mut name, day);
+    for member in path {
+        append(&mut name, member.bytes());
+    }
+    OwnedStr::new(&name)
 }
 
 /// The count that a score is.
@@ -116,7 +135,16 @@ pub(crate) struct Counted<'a> {
 
 /// The keys of the sets that a path leads through.
 pub(crate) fn keys(meter: Meter<'_>, day: Day, path: &[Str<'_>]) -> Vec<OwnedStr> {
-    (0..path.len()).map(|level| set_key(meter, day, &path[..level])).collect()
+    let Some((_, above)) = path.split_last() else { return Vec::new() };
+    let mut name = meter.name_start();
+    append_first_level(&mut name, day);
+    let mut keys = Vec::with_capacity(path.len());
+    keys.push(OwnedStr::new(&name));
+    for member in above {
+        append(&mut name, member.bytes());
+        keys.push(OwnedStr::new(&name));
+    }
+    keys
 }
 
 impl<'a> Breakdown<'a> {
@@ -218,7 +246,11 @@ mod tests {
     use proptest::prelude::*;
 
     fn name(path: &[&[u8]]) -> String {
-        String::from_utf8(rest(Day::parse(b"20220809").expect("a day"), path)).expect("ASCII")
+        let mut name = first_level(Day::parse(b"20220809").expect("a day"));
+        for member in path {
+            append(&mut name, member);
+        }
+        String::from_utf8(name).expect("ASCII")
     }
 
     #[test]
