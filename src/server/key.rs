@@ -330,6 +330,22 @@ impl Key<'_, Hash> {
         [one, two].map(|value| (!value.is_null()).then(|| unsafe { OwnedStr::from_raw(value) }))
     }
 
+    /// The values of four fields, in one call.
+    pub(crate) fn get_four(&self, fields: [Str<'_>; 4]) -> [Option<OwnedStr>; 4] {
+        if !self.exists {
+            return [const { None }; 4];
+        }
+        let hash_get = api!(RedisModule_HashGet);
+        let [a, b, c, d] = fields.map(Str::raw);
+        let mut values: [*mut RedisModuleString; 4] = [ptr::null_mut(); 4];
+        let [one, two, three, four] = values.each_mut().map(|value| &raw mut *value);
+        let (flags, end) = (raw::REDISMODULE_HASH_NONE.cast_signed(), ptr::null_mut::<c_void>());
+        // SAFETY: the key exists and holds a hash; four fields with places for their values, and the end of the list.
+        unsafe { hash_get(self.raw, flags, a, one, b, two, c, three, d, four, end) };
+        // SAFETY: a value that is not null is a string of which we own a reference.
+        values.map(|value| (!value.is_null()).then(|| unsafe { OwnedStr::from_raw(value) }))
+    }
+
     /// Calls `visit` with each field and its value. A field may be visited twice in a hash that is being resized.
     pub(crate) fn each(&self, visit: &mut dyn FnMut(&[u8], &[u8])) {
         if !self.exists {

@@ -3,6 +3,7 @@
 
 use crate::algorithm::answer::Next;
 use crate::algorithm::log::{Cells, Change, Policy};
+use crate::algorithm::number::format_integer;
 use crate::server::{Access, Context, Effect, Error, Key, Order, OwnedStr, SortedSet, Str};
 use crate::time::Micros;
 
@@ -93,20 +94,16 @@ impl<'a> StoredLog<'a> {
     /// Names for so many new members of `now`, none of which is there. Most often there is no other of that microsecond;
     /// in a transaction, whose time stands still, the numbers go on from the last one's.
     fn names(&self, now: Micros, cells: i64) -> Vec<OwnedStr> {
-        let prefix = format!("{}-", now.0);
         let mut next = 0u64;
         self.key.each_scored(Order::Descending, score(now), score(now), |member, _| {
-            if let Some(number) = member.strip_prefix(prefix.as_bytes()) {
-                next =
-                    std::str::from_utf8(number).ok().and_then(|number| number.parse().ok()).map_or(0, |n: u64| n + 1);
-                return false;
+            if let Some(number) = number_in(&member, now) {
+                next = number + 1;
             }
-            true
+            next == 0
         });
         let mut names = Vec::new();
         while i64::try_from(names.len()).is_ok_and(|len| len < cells) {
-            // The width keeps the order of members that of their numbers.
-            let name = OwnedStr::new(format!("{prefix}{next:06}").as_bytes());
+            let name = name(now, next);
             next += 1;
             if self.key.score(name.as_str()).is_none() {
                 names.push(name);
@@ -130,6 +127,26 @@ impl Cells for StoredLog<'_> {
         let above = usize::try_from(nth).ok()?;
         self.key.score_at(self.key.len().checked_sub(above)?).map(time)
     }
+}
+
+/// The member `<time>-<number>`. The width of the number keeps the order of members that of their numbers.
+fn name(time: Micros, number: u64) -> OwnedStr {
+    const WIDTH: usize = 6;
+    let (mut time_digits, mut number_digits) = ([0; 20], [0; 20]);
+    let time = format_integer(time.0, &mut time_digits);
+    let number = format_integer(number.cast_signed(), &mut number_digits);
+    let mut name = [b'0'; 48];
+    name[..time.len()].copy_from_slice(time);
+    name[time.len()] = b'-';
+    let end = time.len() + 1 + number.len().max(WIDTH);
+    name[end - number.len()..end].copy_from_slice(number);
+    OwnedStr::new(&name[..end])
+}
+
+/// The number in a member of this time.
+fn number_in(member: &[u8], time: Micros) -> Option<u64> {
+    let number = member.strip_prefix(format_integer(time.0, &mut [0; 20]))?.strip_prefix(b"-")?;
+    std::str::from_utf8(number).ok()?.parse().ok().filter(|&number: &u64| number < u64::MAX / 2)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "microseconds until the year 2255 are below 2^53")]

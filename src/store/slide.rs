@@ -48,14 +48,17 @@ impl<'a> StoredSlide<'a> {
             }
             Next::Store(after) => {
                 let expiry = expiry::due(present, after.end(), after.period).map(Effect::ExpireAt);
+                // Within a window only the current count moves, but for what is given back.
+                if before.is_some_and(|before| Slide { current: after.current, ..before } == after) {
+                    let current = OwnedStr::from_integer(after.current);
+                    self.key.commit(&[Some(Effect::HashSet(&[(CURRENT.get(), current.as_str())])), expiry]);
+                    return;
+                }
                 let numbers =
                     [after.start.0, after.period.0, after.current, after.previous].map(OwnedStr::from_integer);
-                let fields = [&START, &PERIOD, &CURRENT, &PREVIOUS].map(Constant::get);
+                let fields = fields();
                 let pairs: [_; 4] = std::array::from_fn(|place| (fields[place], numbers[place].as_str()));
-                // Within a window only the current count moves, but for what is given back.
-                let moved = |before: Slide| Slide { current: after.current, ..before } != after;
-                let changed = if before.is_none_or(moved) { &pairs[..] } else { &pairs[2..3] };
-                self.key.commit(&[Some(Effect::HashSet(changed)), expiry]);
+                self.key.commit(&[Some(Effect::HashSet(&pairs)), expiry]);
             }
             Next::Clear => self.key.commit(&[Some(Effect::Delete)]),
         }
@@ -63,12 +66,17 @@ impl<'a> StoredSlide<'a> {
 }
 
 fn read(key: &Key<'_, Hash>) -> Option<Slide> {
-    let number = |field: &'static Constant| parse_integer(&key.get(field.get())?).filter(|&number| number >= 0);
+    let [start, period, current, previous] = key.get_four(fields());
+    let number = |text: Option<OwnedStr>| parse_integer(&text?).filter(|&number| number >= 0);
     let slide = Slide {
-        start: Nanos(number(&START)?),
-        period: Nanos(number(&PERIOD)?),
-        current: number(&CURRENT)?,
-        previous: number(&PREVIOUS)?,
+        start: Nanos(number(start)?),
+        period: Nanos(number(period)?),
+        current: number(current)?,
+        previous: number(previous)?,
     };
     (slide.period.0 > 0).then_some(slide)
+}
+
+fn fields() -> [Str<'static>; 4] {
+    [&START, &PERIOD, &CURRENT, &PREVIOUS].map(Constant::get)
 }
