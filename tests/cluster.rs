@@ -2,7 +2,8 @@
 
 mod support;
 
-use support::{Client, Program, Server, eventually, on_every_program};
+use support::cluster::{open_slot, place_of, three_nodes};
+use support::{Client, Program, Server, Value, eventually, on_every_program};
 
 const AT: i64 = 1_660_054_277_326;
 const DAY_MS: i64 = 86_400_000;
@@ -122,6 +123,72 @@ fn while_a_slot_moves_what_may_be_elsewhere_is_tried_again_and_nothing_is_lost_o
         assert_eq!(on_target.ints(&format!("METER.HIT {meter} AT {}", AT + DAY_MS)), [7, 7, 1]);
         assert_eq!(on_target.ints(&format!("METER.HIT {meter} AT {}", AT + 2 * DAY_MS)), [1, 1, 1]);
         assert_eq!(on_source.int("DBSIZE"), 0);
+    });
+}
+
+#[test]
+fn what_needs_all_of_a_meter_waits_for_the_part_that_is_elsewhere() {
+    on_every_program(|program| {
+        let nodes = three_nodes(program);
+        let mut clients: Vec<Client> = nodes.iter().map(Server::connect).collect();
+        let (meter, from) = ("kpi:api", place_of(&nodes, "kpi:api"));
+        let to = (from + 1) % 3;
+        clients[from].run(&format!("METER.HIT {meter} AT {}", AT - DAY_MS));
+        clients[from].run(&format!("METER.DROP {meter} BEFORE 20220809"));
+        clients[from].run(&format!("METER.HIT {meter} AT {AT} PATH 2 a b"));
+        clients[from].run(&format!("HSET {{{meter}}}:day:20220807 day 1 9 1"));
+        let slot = clients[from].int(&format!("CLUSTER KEYSLOT {meter}"));
+        open_slot(&mut clients, slot, [from, to]);
+        for (key, line) in [
+            ("day:20220807", "METER.INDEX m FROM 20220801 TO 20220831"),
+            ("day:20220809:path:a", "METER.SEAL m"),
+            ("", "METER.DROP m"),
+            ("", "METER.DROP m BEFORE 20220810"),
+            ("", "METER.HIT m AT 1660054277326 BY -1 PATH 1 a"),
+            ("day:20220809:path", "METER.HIT m AT 1660054277326 BY -1"),
+        ] {
+            if !key.is_empty() {
+                let migrate = format!("MIGRATE 127.0.0.1 {} {{{meter}}}:{key} 0 5000", nodes[to].port);
+                assert_eq!(clients[from].string(&migrate).as_deref(), Some("OK"), "{key}");
+            }
+            let before = clients[from].contents();
+            let error = clients[from].error(&line.replace(" m", &format!(" {meter}")));
+            assert!(error.starts_with("TRYAGAIN "), "{line}: {error}");
+            assert_eq!(clients[from].contents(), before, "{line}");
+        }
+    });
+}
+
+#[test]
+fn readers_are_answered_by_replicas_of_a_node() {
+    on_every_program(|program| {
+        let primary = node(program);
+        let replica = Server::start(program, &["--cluster-enabled", "yes"]);
+        let (mut writer, mut reader) = (primary.connect(), replica.connect());
+        reader.run(&format!("CLUSTER MEET 127.0.0.1 {}", primary.port));
+        let id = writer.string("CLUSTER MYID").expect("an id");
+        eventually("the nodes know each other", || reader.try_run(&format!("CLUSTER REPLICATE {id}")).is_ok());
+        writer.run(&format!("METER.HIT kpi:a AT {AT} PATH 1 x UNIQUE u"));
+        writer.run(&format!("METER.HIT kpi:a AT {}", AT + DAY_MS));
+        reader.run("READONLY");
+        eventually("the replica has it", || {
+            reader.try_run("METER.DAYS kpi:a").is_ok_and(|days| days != Value::Array(vec![]))
+        });
+        primary.wait_for_replica(&replica);
+        for line in [
+            "METER.KPI kpi:a DAY 20220809",
+            // Keys that are absent are absent on a replica too.
+            "METER.KPI kpi:a DAY 20220810",
+            "METER.KPI kpi:a DAY 20200101",
+            "METER.KPI kpi:a FROM 20220101 TO 20221231 BY TOTAL",
+            "METER.TOP kpi:a DAY 20220810",
+            "METER.TOP kpi:a FROM 20220101 TO 20221231",
+            "METER.COST kpi:a FROM 20220101 TO 20221231 RATE 1",
+            "METER.DAYS kpi:a",
+        ] {
+            assert_eq!(reader.run(line), writer.run(line), "{line}");
+        }
+        assert!(reader.error("METER.HIT kpi:a").starts_with("MOVED "));
     });
 }
 

@@ -156,7 +156,10 @@ fn replicas_serve_kpi_and_refuse_writers() {
         let replica = primary.replica(&["--loadmodule", &load]);
         let mut redis = replica.connect();
         assert_eq!(redis.strings("METER.KPI m DAY 20220809"), ["day", "1", "14", "1"]);
-        for writer in ["METER.HIT m", "CELL.THROTTLE u 0 1 60"] {
+        for reader in ["METER.DAYS m", "METER.TOP m", "METER.KPI m FROM 20220101 TO 20221231 BY TOTAL"] {
+            assert!(redis.try_run(reader).is_ok(), "{reader}");
+        }
+        for writer in ["METER.HIT m", "METER.SEAL m", "METER.DROP m", "CELL.THROTTLE u 0 1 60"] {
             assert!(redis.error(writer).starts_with("READONLY "), "{writer}");
         }
     });

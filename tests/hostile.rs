@@ -4,27 +4,7 @@
 
 mod support;
 
-use support::{Client, Server, Value, now_ms, on_every_program};
-
-/// A small generator of pseudo-random numbers (xorshift64*), so that a run can be repeated from its seed.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        usize::try_from(self.next() % u64::try_from(n).expect("small")).expect("small")
-    }
-
-    fn pick<'a, T: ?Sized>(&mut self, from: &[&'a T]) -> &'a T {
-        from[self.below(from.len())]
-    }
-}
+use support::{Client, Random, Server, Value, now_ms, on_every_program, setting};
 
 /// Arguments that have broken parsers before.
 const WORDS: [&str; 68] = [
@@ -261,14 +241,13 @@ fn call(random: &mut Random) -> Vec<Vec<u8>> {
 
 #[test]
 fn random_calls_leave_the_server_up_and_every_key_whole() {
-    let number = |name: &str, default: u64| std::env::var(name).map_or(default, |text| text.parse().expect(name));
-    let calls = number("METER_FUZZ_CALLS", 6_000);
-    let seed = number("METER_FUZZ_SEED", now_ms().unsigned_abs()).max(1);
+    let calls = setting("METER_FUZZ_CALLS", 6_000);
+    let seed = setting("METER_FUZZ_SEED", now_ms().unsigned_abs());
     println!("METER_FUZZ_SEED={seed}");
     on_every_program(|program| {
         let mut server = Server::with_module(program, "cl-throttle yes", &[]);
         let mut redis = server.connect();
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         for round in 0..calls {
             if round % 500 == 0 {
                 redis.run("FLUSHALL");

@@ -16,6 +16,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub use redis::Value;
 
+pub mod cluster;
+
 /// How long a server may take to do what it should do at once.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -378,6 +380,36 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// A small generator of pseudo-random numbers (xorshift64*), so that a run can be repeated from its seed.
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        Self(seed.max(1))
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+
+    /// A number from 0 to n - 1.
+    pub fn below(&mut self, n: usize) -> usize {
+        usize::try_from(self.next() % u64::try_from(n).expect("small")).expect("small")
+    }
+
+    pub fn pick<'a, T: ?Sized>(&mut self, from: &[&'a T]) -> &'a T {
+        from[self.below(from.len())]
+    }
+}
+
+/// A number that the environment may set.
+pub fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().expect(name))
+}
+
 /// Sleeps for so many milliseconds.
 pub fn sleep_ms(ms: i64) {
     thread::sleep(Duration::from_millis(ms.try_into().expect("not negative")));
@@ -482,16 +514,20 @@ impl Client {
             "list" => call("LRANGE", &["0", "-1"]),
             "hash" => call("HGETALL", &[]).map(sorted_pairs),
             "zset" => call("ZRANGE", &["0", "-1", "WITHSCORES"]),
+            "set" => call("SMEMBERS", &[]).map(sorted),
             _ => call("DUMP", &[]),
         };
-        let expiry = call("PEXPIRETIME", &[]).or_else(|_| {
-            // Redis 6.2 has no such command. Rounded to 1/10 s, the remaining time tells the same instant twice.
-            let ttl: i64 = redis::from_redis_value(call("PTTL", &[])?).expect("a TTL");
-            Ok::<_, String>(Value::Int(if ttl < 0 { ttl } else { (now_ms() + ttl + 50) / 100 * 100 }))
-        });
+        // Redis 6.2 has no PEXPIRETIME: what is left and the time that it is left from, read within one millisecond.
+        let expiry = call("PEXPIRETIME", &[]).or_else(|_| self.try_call(&[b"EVAL", EXPIRY.as_bytes(), b"1", &key]));
         Entry { value: value.expect("a value"), expiry: expiry.expect("an expiry"), kind, key }
     }
 }
+
+const EXPIRY: &str = "
+    local function now() local time = redis.call('TIME') return time[1] * 1000 + math.floor(time[2] / 1000) end
+    local before, left
+    repeat before, left = now(), redis.call('PTTL', KEYS[1]) until before == now()
+    return left < 0 and left or before + left";
 
 /// A key, for comparison: between servers, or before and after.
 #[derive(Clone, Debug, PartialEq)]
@@ -503,8 +539,14 @@ pub struct Entry {
     pub expiry: Value,
 }
 
+fn sorted(value: Value) -> Value {
+    let mut members: Vec<Vec<u8>> = redis::from_redis_value(value).expect("members");
+    members.sort();
+    Value::Array(members.into_iter().map(Value::BulkString).collect())
+}
+
 fn sorted_pairs(value: Value) -> Value {
-    let mut pairs: Vec<(String, String)> = redis::from_redis_value(value).expect("pairs");
+    let mut pairs: Vec<(Vec<u8>, Vec<u8>)> = redis::from_redis_value(value).expect("pairs");
     pairs.sort();
-    Value::Array(pairs.into_iter().flat_map(|(a, b)| [a, b]).map(|text| Value::BulkString(text.into_bytes())).collect())
+    Value::Array(pairs.into_iter().flat_map(|(a, b)| [a, b]).map(Value::BulkString).collect())
 }

@@ -1,0 +1,506 @@
+//! After random traffic of all commands, replicas hold the same as their primary, and so does the server that its AOF or
+//! RDB brings back: key by key, to the byte and the millisecond, in every database, with the module or without it,
+//! whatever the clock and the config.
+//!
+//! `METER_TRAFFIC_CALLS` sets the number of calls on each server, `METER_TRAFFIC_SEED` repeats a run.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use support::{
+    Client, Entry, Program, Random, Server, Value, date, eventually, now_ms, on_every_program, setting, sleep_ms,
+};
+
+const HOUR_MS: i64 = 3_600_000;
+
+const DATABASES: usize = 3;
+
+/// How far off a shifted clock is.
+const HOURS_OFF: i64 = 7;
+
+/// What expires no sooner than this can be compared at leisure.
+const LEISURE_MS: i64 = 60_000;
+
+/// Stands for bytes that are no text.
+const ODD: &[u8] = b"\0\xff%{}\r\n ";
+
+/// Commands of which each run must have some that pass.
+const COMMANDS: [&str; 20] = [
+    "METER.HIT",
+    "METER.KPI",
+    "METER.TOP",
+    "METER.DAYS",
+    "METER.COST",
+    "METER.SEAL",
+    "METER.ACK",
+    "METER.DROP",
+    "METER.INDEX",
+    "CELL.THROTTLE",
+    "CELL.MTHROTTLE",
+    "CELL.WINDOW",
+    "CELL.LOG",
+    "CELL.SLIDE",
+    "CELL.PULL",
+    "CELL.THROTTLE_RO",
+    "CELL.MTHROTTLE_RO",
+    "CELL.WINDOW_RO",
+    "CELL.LOG_RO",
+    "CELL.SLIDE_RO",
+];
+
+/// Calls each of the calls in ARGV, before which stands of how many words it is.
+const SCRIPT: &[u8] = b"
+    local at = 1
+    while at <= #ARGV do
+        redis.pcall(unpack(ARGV, at + 1, at + ARGV[at]))
+        at = at + ARGV[at] + 1
+    end";
+
+type Words = Vec<Vec<u8>>;
+
+/// The words of a line; a `~` stands for bytes that are no text.
+fn words(line: &str) -> Words {
+    let odd = |word: &str| word.split('~').map(str::as_bytes).collect::<Vec<_>>().join(ODD);
+    line.split_whitespace().map(odd).collect()
+}
+
+/// Clients that call at random.
+struct Traffic {
+    redis: Client,
+    /// Makes calls that wait.
+    waiter: Client,
+    random: Random,
+    /// Names of commands that have passed.
+    passed: BTreeSet<Vec<u8>>,
+}
+
+impl Traffic {
+    fn new(server: &Server, seed: u64) -> Self {
+        let (redis, waiter) = (server.connect(), server.connect());
+        Self { redis, waiter, random: Random::new(seed), passed: BTreeSet::new() }
+    }
+
+    fn run(&mut self, calls: u64) {
+        for _ in 0..calls {
+            match self.random.below(24) {
+                0 => self.pipeline(),
+                1 => self.transaction(),
+                2 => self.script(),
+                3 => self.wait(),
+                4 => self.seal(),
+                5 => self.select(),
+                6 => sleep_ms(3),
+                _ => {
+                    let line = self.line();
+                    let _ = self.call(&line);
+                }
+            }
+        }
+    }
+
+    fn call(&mut self, line: &str) -> Result<Value, String> {
+        let answer = try_call(&mut self.redis, &words(line));
+        if answer.is_ok() {
+            self.passed.insert(words(line).swap_remove(0));
+        }
+        answer
+    }
+
+    fn select(&mut self) {
+        let database = self.random.below(DATABASES);
+        self.call(&format!("SELECT {database}")).expect("a database");
+    }
+
+    fn lines(&mut self, most: usize) -> Vec<String> {
+        (0..=self.random.below(most)).map(|_| self.line()).collect()
+    }
+
+    fn pipeline(&mut self) {
+        let lines = self.lines(20);
+        for line in &lines {
+            send(&mut self.redis, line);
+        }
+        for line in &lines {
+            let answer = self.redis.0.recv_response().and_then(Value::extract_error);
+            if answer.is_ok() {
+                self.passed.insert(words(line).swap_remove(0));
+            }
+        }
+    }
+
+    fn transaction(&mut self) {
+        self.redis.run("MULTI");
+        for line in self.lines(4) {
+            try_call(&mut self.redis, &words(&line)).expect("queued");
+        }
+        self.select();
+        for line in self.lines(4) {
+            try_call(&mut self.redis, &words(&line)).expect("queued");
+        }
+        let _ = self.redis.try_run("EXEC");
+    }
+
+    fn script(&mut self) {
+        let mut call = vec![b"EVAL".to_vec(), SCRIPT.to_vec(), b"0".to_vec()];
+        for line in self.lines(5) {
+            let words = words(&line);
+            call.push(words.len().to_string().into_bytes());
+            call.extend(words);
+        }
+        try_call(&mut self.redis, &call).expect("the script ends");
+    }
+
+    /// A PULL that waits while others go on, for a cell to come or to be due.
+    fn wait(&mut self) {
+        let into = self.random.pick(&["", "INTO busy"]);
+        self.waiter.run(&format!("SELECT {}", self.random.below(DATABASES)));
+        send(&mut self.waiter, &format!("CELL.PULL queue pace 2 200 1 COUNT 2 TIMEOUT 0.01 {into}"));
+        for line in self.lines(4) {
+            let _ = self.call(&line);
+        }
+        let _ = self.call("LPUSH queue late");
+        let _ = self.waiter.0.recv_response();
+    }
+
+    /// A batch that is sealed, and most times acknowledged.
+    fn seal(&mut self) {
+        let meter = self.meter();
+        let date = self.date();
+        let Ok(Value::Array(batch)) = self.call(&format!("METER.SEAL {meter} BEFORE {date}")) else {
+            return;
+        };
+        if let Value::BulkString(id) = &batch[0]
+            && self.random.below(3) > 0
+        {
+            let id = String::from_utf8_lossy(id);
+            self.call(&format!("METER.ACK {meter} {id}")).expect("the batch is open");
+        }
+    }
+
+    fn meter(&mut self) -> &'static str {
+        self.random.pick(&["kpi:a", "kpi:b", "{tag}:c", "~"])
+    }
+
+    /// An hour of these days.
+    fn at(&mut self) -> i64 {
+        now_ms() - i64::try_from(self.random.below(4 * 24)).expect("small") * HOUR_MS
+    }
+
+    fn date(&mut self) -> String {
+        date(self.at() + 24 * HOUR_MS)
+    }
+
+    /// A call of any command.
+    fn line(&mut self) -> String {
+        match self.random.below(20) {
+            0..6 => self.hit(),
+            6..9 => self.meter_command(),
+            9..17 => self.limiter(),
+            17 => self.queue(),
+            _ => self.other_program(),
+        }
+    }
+
+    fn hit(&mut self) -> String {
+        let mut line = format!("METER.HIT {}", self.meter());
+        let at = self.at();
+        let with_time = self.random.below(4) > 0;
+        if with_time {
+            line += &format!(" AT {at}");
+        }
+        line += self.random.pick(&["", " BY 3", " BY 2", " BY -1", " BY -2", " BY 0"]);
+        let (app, user, id) = (self.random.below(3), self.random.below(12), self.random.below(1500));
+        match self.random.below(4) {
+            0 => line += &format!(" PATH 1 app{app}"),
+            1 => line += &format!(" PATH 2 app{app} u~{user}"),
+            2 => line += &format!(" PATH 3 a:~ app{app} {user}"),
+            _ => {}
+        }
+        line += self.random.pick(&["", "", " CAP DAY 60", " CAP MONTH 200", " CAP HOUR 9"]);
+        if self.random.below(2) == 0 {
+            line += &format!(" UNIQUE user{id}");
+        }
+        if with_time && self.random.below(3) == 0 {
+            line += &format!(" ONCE {}{id}", self.random.pick(&["", "event~"]));
+        }
+        line
+    }
+
+    fn meter_command(&mut self) -> String {
+        let (meter, date) = (self.meter(), self.date());
+        match self.random.below(16) {
+            0 => format!("METER.SEAL {meter} BEFORE {date}"),
+            1 => format!("METER.DROP {meter} BEFORE {date}"),
+            2 if self.random.below(4) == 0 => format!("METER.DROP {meter}"),
+            3 | 4 => format!("METER.INDEX {meter} FROM 20220801 TO 20220831"),
+            5 | 6 => format!("METER.KPI {meter} DAY {date}"),
+            7 => format!("METER.KPI {meter} FROM 20220801 TO {date} BY TOTAL"),
+            8 | 9 => format!("METER.TOP {meter} FROM 20220801 TO {date}"),
+            10 => format!("METER.DAYS {meter}"),
+            11 => format!("METER.COST {meter} DAY {date} GRADUATED 5 0.1 inf 0.05"),
+            // What other programs write.
+            12 => format!("HINCRBY {meter}:day:20220809 day 2"),
+            13 => format!("PEXPIREAT {meter}:day:{date} {}", now_ms() + 20),
+            14 => format!("ZINCRBY {meter}:day:{date}:path 1 app1"),
+            _ => format!("PFCOUNT {meter}:day:{date}:unique"),
+        }
+    }
+
+    fn limiter(&mut self) -> String {
+        // Brief ones expire under way; what is there at the end lasts.
+        let period = self.random.pick(&["0.002", "0.03", "900", "3600", "4000.5"]);
+        let key = format!("{}{period}", self.random.pick(&["x", "y", "~"]));
+        let quantity = self.random.pick(&["", "1", "2", "0", "-1", "-2", "9"]);
+        let unit = self.random.pick(&["", "MS"]);
+        let (burst, count) = (self.random.below(9), 1 + self.random.below(9));
+        let twin = self.random.pick(&["", "", "", "_RO"]);
+        match self.random.below(5) {
+            0 => format!("CELL.THROTTLE{twin} t{key} {burst} {count} {period} {quantity} {unit}"),
+            1 => {
+                let n = if quantity.is_empty() { "1" } else { quantity };
+                format!("CELL.MTHROTTLE{twin} t{key} {burst} {count} {period} {n} m{key} 9 {count} 900 {n} {unit}")
+            }
+            2 => {
+                let block = self.random.pick(&["", "BLOCK 0.02", "BLOCK 9000"]);
+                format!("CELL.WINDOW{twin} w{key} {count} {period} {quantity} {block} {unit}")
+            }
+            3 => format!("CELL.LOG{twin} l{key} {} {period} {quantity} {unit}", count * 20),
+            _ => format!("CELL.SLIDE{twin} s{key} {count} {period} {quantity} {unit}"),
+        }
+    }
+
+    fn queue(&mut self) -> String {
+        let into = self.random.pick(&["", "INTO busy", "INTO ~"]);
+        match self.random.below(3) {
+            0 => "LPUSH queue a ~ c d".to_owned(),
+            1 => format!("CELL.PULL queue pace 9 200 1 COUNT {} {into}", 1 + self.random.below(3)),
+            _ => format!("CELL.PULL queue slow 3 1 900 TIMEOUT 0.005 {into}"),
+        }
+    }
+
+    fn other_program(&mut self) -> String {
+        let key = self.random.pick(&["tx900", "wy900", "l~3600", "sx3600", "kpi:a", "kpi:b", "queue"]);
+        match self.random.below(12) {
+            0 => format!("DEL {key}"),
+            // A span to be added to the time Redis 6.2 would pass on as it is, to be added to the replica's time.
+            1 => format!("PEXPIREAT {key} {}", now_ms() + 5),
+            2 => format!("PERSIST {key}"),
+            3 => format!("RENAME {key} once:{key}"),
+            4 => format!("COPY {key} copy:{key} REPLACE"),
+            // Too far ahead, or without an expiry: the next call repairs it.
+            5 => "SET tx900 9000000000000000000".to_owned(),
+            6 => "SET wy900 3".to_owned(),
+            7 => format!("CONFIG SET meter.retention-days {}", self.random.pick(&["0", "5", "40"])),
+            8 => format!("CONFIG SET meter.once-days {}", self.random.pick(&["7", "30"])),
+            9 => format!("CONFIG SET meter.seal-max-keys {}", self.random.pick(&["3", "10000"])),
+            10 => "RPOP busy".to_owned(),
+            _ => format!("PEXPIREAT {key} {}", now_ms() + HOUR_MS),
+        }
+    }
+}
+
+fn try_call(client: &mut Client, words: &Words) -> Result<Value, String> {
+    client.try_call(&words.iter().map(Vec::as_slice).collect::<Vec<_>>())
+}
+
+/// Calls without waiting for the answer.
+fn send(client: &mut Client, line: &str) {
+    let mut command = redis::Cmd::new();
+    for word in words(line) {
+        command.arg(word);
+    }
+    client.0.send_packed_command(&command.get_packed_command()).expect("sent");
+}
+
+/// A key of one of the databases.
+struct Held {
+    database: usize,
+    entry: Entry,
+    encoding: String,
+    dump: Value,
+}
+
+/// All that a server holds.
+fn held(server: &Server) -> Vec<Held> {
+    let mut redis = server.connect();
+    let mut all = Vec::new();
+    for database in 0..DATABASES {
+        redis.run(&format!("SELECT {database}"));
+        for entry in redis.contents() {
+            let encoding = redis.try_call(&[b"OBJECT", b"ENCODING", &entry.key]).expect("an encoding");
+            let encoding = redis::from_redis_value(encoding).expect("a text");
+            let dump = redis.try_call(&[b"DUMP", &entry.key]).expect("a dump");
+            all.push(Held { database, entry, encoding, dump });
+        }
+    }
+    all
+}
+
+#[track_caller]
+fn assert_same(found: &[Held], expected: &[Held], how: &str) {
+    let keys = |all: &[Held]| all.iter().map(|held| (held.database, held.entry.key.clone())).collect::<Vec<_>>();
+    let (found_keys, expected_keys) = (keys(found), keys(expected));
+    let shown = |(database, key): &(usize, Vec<u8>)| format!("{database} {}", key.escape_ascii());
+    for (one, other) in [(&found_keys, &expected_keys), (&expected_keys, &found_keys)] {
+        let extra: Vec<String> = one.iter().filter(|key| !other.contains(key)).map(shown).collect();
+        assert!(extra.is_empty(), "{how}: {extra:?} is only {}", if one == &found_keys { "there" } else { "here" });
+    }
+    for ((found, expected), key) in found.iter().zip(expected).zip(&expected_keys) {
+        assert_eq!(found.entry, expected.entry, "{how}: {}", shown(key));
+        // A value that has grown keeps the encoding of a big one when it shrinks, while one that is loaded gets that of
+        // its size; lists are cut into nodes as they grow. Big hashes and sets lie in the order of a random seed.
+        let is_compact = ["listpack", "ziplist", "intset"].contains(&&found.encoding[..]);
+        if found.entry.kind == "string" || is_compact && found.encoding == expected.encoding {
+            assert_eq!(found.dump, expected.dump, "{how}: {}", shown(key));
+        }
+    }
+}
+
+fn seed() -> u64 {
+    let seed = setting("METER_TRAFFIC_SEED", now_ms().unsigned_abs());
+    println!("METER_TRAFFIC_SEED={seed}");
+    seed
+}
+
+/// Traffic, with something done amid it; and what the server holds when all that is brief has expired.
+fn drive(server: &Server, seed: u64, amid: impl FnOnce()) -> Vec<Held> {
+    let calls = setting("METER_TRAFFIC_CALLS", 1_500);
+    let mut traffic = Traffic::new(server, seed);
+    traffic.run(calls / 2);
+    amid();
+    traffic.run(calls / 2);
+    for command in COMMANDS {
+        assert!(calls < 1_000 || traffic.passed.contains(command.as_bytes()), "no {command} has passed");
+    }
+    let mut redis = server.connect();
+    let brief = format!(
+        "local keys, brief = redis.call('KEYS', '*'), 0
+        for _, key in ipairs(keys) do
+            local left = redis.call('PTTL', key)
+            if left >= 0 and left < {LEISURE_MS} then brief = brief + 1 end
+        end
+        return brief + redis.call('DBSIZE') - #keys"
+    );
+    for database in 0..DATABASES {
+        redis.run(&format!("SELECT {database}"));
+        eventually("what is brief expires", || redis.try_call(&[b"EVAL", brief.as_bytes(), b"0"]) == Ok(Value::Int(0)));
+    }
+    let all = held(server);
+    for kind in ["string", "hash", "zset", "set", "list"] {
+        assert!(calls < 1_000 || all.iter().any(|held| held.entry.kind == kind), "no {kind} is left");
+    }
+    all
+}
+
+#[test]
+fn replicas_hold_the_same() {
+    let seed = seed();
+    on_every_program(|program| {
+        let primary = Server::start(program, &[]);
+        let module = support::module().display().to_string();
+        let others = ["--loadmodule", &module, "retention-days", "1", "once-days", "0", "seal-max-keys", "1"];
+        let (without, with) = (primary.replica(&[]), primary.replica(&others));
+        let mut late = None;
+        let expected = drive(&primary, seed, || late = Some(primary.replica(&[])));
+        for (replica, how) in [
+            (Some(without), "a replica without the module"),
+            (Some(with), "a replica with the module and another config"),
+            (late, "a replica that came late"),
+        ] {
+            let replica = replica.expect("a replica");
+            primary.wait_for_replica(&replica);
+            assert_same(&held(&replica), &expected, how);
+        }
+    });
+}
+
+#[test]
+fn a_restart_from_the_aof_brings_the_same_back() {
+    let seed = seed();
+    on_every_program(|program| {
+        for preamble in ["yes", "no"] {
+            let aof = ["--appendonly", "yes", "--appendfsync", "always", "--aof-use-rdb-preamble", preamble];
+            let mut server = Server::start(program, &aof);
+            let expected = drive(&server, seed, || drop(server.connect().run("BGREWRITEAOF")));
+            eventually("the AOF is rewritten", || {
+                let mut redis = server.connect();
+                let mut field = |name: &str| redis.info_field("persistence", name).expect("a field");
+                field("aof_rewrite_in_progress") == "0" && field("aof_rewrite_scheduled") == "0"
+            });
+            server.restart("NOSAVE");
+            assert_same(&held(&server), &expected, "the AOF");
+            server.connect().run("DEBUG LOADAOF");
+            assert_same(&held(&server), &expected, "DEBUG LOADAOF");
+            server.restart_with("NOSAVE", &aof);
+            assert_same(&held(&server), &expected, "the AOF, without the module");
+        }
+    });
+}
+
+#[test]
+fn a_restart_from_the_rdb_brings_the_same_back() {
+    let seed = seed();
+    on_every_program(|program| {
+        let mut server = Server::start(program, &[]);
+        let expected = drive(&server, seed, || drop(server.connect().run("DEBUG RELOAD")));
+        server.connect().run("DEBUG RELOAD");
+        assert_same(&held(&server), &expected, "DEBUG RELOAD");
+        server.restart("SAVE");
+        assert_same(&held(&server), &expected, "the RDB");
+        server.restart_with("SAVE", &[]);
+        assert_same(&held(&server), &expected, "the RDB, without the module");
+    });
+}
+
+#[test]
+fn a_clock_that_is_hours_off_changes_nothing() {
+    let seed = seed();
+    on_every_program(|program| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let [behind, ahead] = [-HOURS_OFF, HOURS_OFF].map(|hours| shifted(program, hours, folder.path()));
+        let aof = ["--appendonly", "yes", "--appendfsync", "always"];
+        let mut primary = Server::start(program, &aof);
+        let module = support::module().display().to_string();
+        let replicas = [
+            (&behind, vec![], "a replica hours behind"),
+            (&ahead, vec!["--loadmodule", &module], "a replica hours ahead, with the module"),
+        ]
+        .map(|(program, arguments, how)| {
+            let replica = Server::bare(program, &arguments);
+            let mut redis = replica.connect();
+            redis.run(&format!("REPLICAOF 127.0.0.1 {}", primary.port));
+            let off = redis.ints("TIME")[0] * 1_000 - now_ms();
+            assert!(off.abs() > (HOURS_OFF - 1) * HOUR_MS, "{how}: {off} ms off");
+            (replica, how)
+        });
+        let expected = drive(&primary, seed, || {});
+        for (mut replica, how) in replicas {
+            primary.wait_for_replica(&replica);
+            // To one that is ahead much has expired, though it is there. What it holds it says to a server on time.
+            replica.program = program.clone();
+            replica.restart_with("SAVE", &[]);
+            assert_same(&held(&replica), &expected, how);
+        }
+        primary.program = behind;
+        primary.restart("NOSAVE");
+        assert_same(&held(&primary), &expected, "the AOF, by a clock hours behind");
+    });
+}
+
+/// The program, by a clock that is shifted.
+fn shifted(program: &Program, hours: i64, folder: &Path) -> Program {
+    let [library, path] = ["so", "sh"].map(|kind| folder.join(format!("clock{hours}.{kind}")));
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/clock.c");
+    let shift = format!("-DSHIFT={}", hours * HOUR_MS / 1_000);
+    let compiled = Command::new("cc").args(["-shared", "-fPIC", &shift, "-o"]).arg(&library).arg(source).status();
+    assert!(compiled.is_ok_and(|status| status.success()), "{source} is not compiled");
+    let script = format!("#!/bin/sh\nLD_PRELOAD='{}' exec '{}' \"$@\"\n", library.display(), program.path.display());
+    fs::write(&path, script).expect("written");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("executable");
+    Program { path, ..program.clone() }
+}
