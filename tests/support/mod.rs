@@ -7,6 +7,7 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -222,6 +223,32 @@ impl Server {
         self.restart_with(shutdown, &arguments);
     }
 
+    /// Ends it by SIGKILL, as a crash would; it may have ended before.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("a signal");
+        self.child.wait().expect("the server ends");
+    }
+
+    /// The same, and starts it again on the same files and port, with the same arguments; once more if somebody else
+    /// kills it meanwhile. It ends with the thread that does this.
+    pub fn kill_and_restart(&mut self) {
+        loop {
+            self.kill();
+            self.child = spawn(&self.program, self.file.as_deref(), &self.folder, self.port, &self.arguments);
+            if self.is_up() {
+                return;
+            }
+            let end = self.child.try_wait().expect("a status");
+            assert!(end.is_some_and(|end| end.signal() == Some(9)), "it did not start again: {end:?}\n{}", self.log());
+        }
+    }
+
+    /// Stops its process, which keeps its connections and does nothing, until it is told to go on.
+    pub fn freeze(&self) -> Frozen {
+        signal("STOP", self.child.id());
+        Frozen(self.child.id())
+    }
+
     /// Another server of the same program, without the module, that replicates this one and has caught up.
     pub fn replica(&self, arguments: &[&str]) -> Self {
         let replica = Self::bare(&self.program, arguments);
@@ -323,6 +350,19 @@ impl Drop for Server {
             tail.iter().rev().for_each(|line| eprintln!("  {line}"));
         }
     }
+}
+
+/// A server whose process is stopped; it goes on when this is dropped.
+pub struct Frozen(u32);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        signal("CONT", self.0);
+    }
+}
+
+fn signal(name: &str, process: u32) {
+    let _ = Command::new("sh").args(["-c", &format!("kill -{name} {process}")]).status().expect("a shell");
 }
 
 fn spawn(program: &Program, file: Option<&str>, folder: &tempfile::TempDir, port: u16, arguments: &[String]) -> Child {
