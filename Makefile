@@ -1,7 +1,7 @@
-.PHONY: help demo run build test lint bench instructions docs servers clients setup
+.PHONY: help demo run build test lint bench bench-quick instructions docs servers clients setup
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "make %-12s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "make %-12s %s\n", $$1, $$2 }'
 
 demo: build ## a day of hits and a limiter, in a server of its own
 	@scripts/with-server scripts/demo
@@ -22,6 +22,10 @@ lint: setup ## formatting, and clippy without a warning
 bench: build servers ## the commands beside what they replace and beside redis-cell, as ratios
 	@scripts/fetch-redis-cell
 	cargo bench --locked --bench side_by_side
+
+bench-quick: build servers ## the same in two minutes at most: three short rounds on one server
+	@scripts/fetch-redis-cell
+	METER_BENCH_QUICK=yes cargo bench --locked --bench side_by_side
 
 instructions: build servers ## the instructions of each command, beside those that are recorded
 	@scripts/setup count

@@ -1,0 +1,17 @@
+-- Counts a hit, unless the month's count would pass a limit. The month has a counter of its own, a further key, which is
+-- what most would do. KEYS: the meter, its day's hash, the month's counter. ARGV: day (20220809), hour, limit, when the
+-- counter may go (milliseconds since the epoch).
+local counted = tonumber(redis.call('GET', KEYS[3]) or 0)
+if counted + 1 > tonumber(ARGV[3]) then
+    local counts = redis.call('HMGET', KEYS[2], 'day', ARGV[2])
+    return {tonumber(counts[1] or 0), tonumber(counts[2] or 0), 0}
+end
+if redis.call('INCR', KEYS[3]) == 1 then
+    redis.call('PEXPIREAT', KEYS[3], ARGV[4])
+end
+local day = redis.call('HINCRBY', KEYS[2], 'day', 1)
+local hour = redis.call('HINCRBY', KEYS[2], ARGV[2], 1)
+if hour == 1 then
+    redis.call('ZADD', KEYS[1], ARGV[1], ARGV[1])
+end
+return {day, hour, 1}
