@@ -169,6 +169,22 @@ fn keys_of_another_type_are_refused_before_anything_is_written() {
 }
 
 #[test]
+fn a_path_has_at_most_a_megabyte() {
+    on_every_server(|server| {
+        let mut redis = server.connect();
+        let half = vec![b'x'; 1 << 19];
+        let longer = [&half[..], b"x"].concat();
+        assert!(hit(&mut redis, &[b"PATH", b"2", &half, &half]).is_ok());
+        let before = redis.int("DBSIZE");
+        assert_eq!(
+            hit(&mut redis, &[b"PATH", b"2", &half, &longer]).expect_err("a refusal"),
+            "ERR the members of PATH have more than 1048576 bytes together: use shorter names"
+        );
+        assert_eq!(redis.int("DBSIZE"), before);
+    });
+}
+
+#[test]
 fn corrections_go_along_the_path_and_what_reaches_zero_is_removed() {
     on_every_server(|server| {
         let mut redis = server.connect();

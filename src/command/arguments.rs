@@ -77,16 +77,26 @@ impl<'s, 'a> Options<'s, 'a> {
     }
 }
 
+/// The most bytes that the members of a path have together. Each is in the names of all keys below it, three bytes for
+/// one at worst: much more would hold the server up.
+const LONGEST_PATH: usize = 1 << 20;
+
 /// The value of PATH: its depth, and as many members.
 pub(crate) fn path<'a>(options: &mut Options<'_, 'a>) -> Result<Vec<Str<'a>>, Error> {
     let depth = integer(options.value("PATH")?, "the depth of PATH", 1..=MOST_LEVELS)?;
-    let mut members = Vec::new();
+    let (mut members, mut length) = (Vec::new(), 0);
     for place in 1..=depth {
         let Some(member) = options.next() else {
             return Err(Error::refused(format!("PATH {depth} needs {depth} members, not {}", place - 1)));
         };
         if member.bytes().is_empty() {
             return Err(Error::refused(format!("member {place} of PATH is empty: give it a name")));
+        }
+        length += member.bytes().len();
+        if length > LONGEST_PATH {
+            return Err(Error::refused(format!(
+                "the members of PATH have more than {LONGEST_PATH} bytes together: use shorter names"
+            )));
         }
         members.push(member);
     }

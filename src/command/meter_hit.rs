@@ -4,7 +4,7 @@
 
 use crate::algorithm::calendar::{Day, END_OF_TIME, day_and_hour};
 use crate::algorithm::tally::{Tally, TallyError};
-use crate::server::{Arg, Command, Context, Error, Key, KeyUse, Keys, Kind, OwnedStr, Shown, Spec, Str};
+use crate::server::{Arg, Command, Context, Error, KeyUse, Keys, Kind, OwnedStr, Shown, Spec, Str};
 use crate::store::day::{find, is_last, save};
 use crate::store::held::{self, Finder};
 use crate::store::index::IndexChange;
@@ -75,10 +75,7 @@ impl Command for MeterHit {
         let retention = Retention::of(day, now)?;
         let meter = Meter::new(request.key)?;
         let name = meter.day_key(day);
-        let counts = Key::write(ctx, name.as_str())?;
-        if !counts.exists() {
-            meter.ensure_absent(ctx, name.as_str())?;
-        }
+        let counts = meter.write(ctx, &name)?;
         let found = find(&counts, hour)?;
         let before = found.tally();
         // Most hits have none of the options that need more keys.

@@ -157,9 +157,8 @@ fn read_day(ctx: Context<'_>, meter: Meter<'_>, day: Day) -> Result<(day::Counts
     // The index says nothing of this day, but a key of another type there is no meter.
     Key::<SortedSet>::read(ctx, meter.key())?;
     let name = meter.day_key(day);
-    let counts = Key::<Hash>::read(ctx, name.as_str())?;
+    let counts = meter.read::<Hash>(ctx, &name)?;
     if !counts.exists() {
-        meter.ensure_absent(ctx, name.as_str())?;
         return Ok((day::Counts::default(), None));
     }
     Ok((day::all(&counts)?, unique::count(ctx, meter, &[day])?))
@@ -188,9 +187,8 @@ fn read_span(
             continue;
         }
         let name = meter.day_key(held);
-        let counts = Key::<Hash>::read(ctx, name.as_str())?;
+        let counts = meter.read::<Hash>(ctx, &name)?;
         if !counts.exists() {
-            meter.ensure_absent(ctx, name.as_str())?;
             continue;
         }
         counted.push(held);

@@ -102,14 +102,7 @@ struct Sets<'a> {
 
 impl<'a> Sets<'a> {
     fn open(ctx: Context<'a>, meter: Meter<'a>, names: &'a [OwnedStr]) -> Result<Self, Error> {
-        let mut sets = Vec::with_capacity(names.len());
-        for name in names {
-            let set = Key::<SortedSet>::read(ctx, name.as_str())?;
-            if !set.exists() {
-                meter.ensure_absent(ctx, name.as_str())?;
-            }
-            sets.push(set);
-        }
+        let sets = names.iter().map(|name| meter.read(ctx, name)).collect::<Result<Vec<_>, _>>()?;
         Ok(Self { begun: vec![false; sets.len()], sets })
     }
 }

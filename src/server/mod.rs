@@ -21,7 +21,7 @@ pub(crate) use context::{Context, facts};
 pub(crate) use effect::{Effect, Expiry};
 pub(crate) use error::{Error, Shown};
 pub(crate) use info::{Counter, Field};
-pub(crate) use key::{Access, Any, Hash, Key, List, Order, Set, SortedSet, Text};
+pub(crate) use key::{Access, Any, Hash, Key, List, Order, Set, SortedSet, Text, ValueType};
 pub(crate) use line::{Line, Waiting};
 pub(crate) use load::{Module, export_module};
 pub(crate) use setting::Setting;

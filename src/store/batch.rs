@@ -29,9 +29,8 @@ impl Batch {
     /// `K:batch` is no hash, or one that is no batch, or [`Error::TryAgain`].
     pub(crate) fn find(ctx: Context<'_>, meter: Meter<'_>) -> Result<Option<Self>, Error> {
         let name = meter.batch_key();
-        let hash = Key::<Hash>::read(ctx, name.as_str())?;
+        let hash = meter.read::<Hash>(ctx, &name)?;
         if !hash.exists() {
-            meter.ensure_absent(ctx, name.as_str())?;
             return Ok(None);
         }
         let id = hash.get(ID.get()).filter(|id| id.len() == ID_LEN).ok_or_else(no_batch)?.to_vec();
@@ -84,9 +83,7 @@ impl Batch {
     pub(crate) fn delete(self, ctx: Context<'_>, meter: Meter<'_>) -> Result<usize, Error> {
         let keys = self.keys(meter);
         for name in &keys {
-            if !Key::<Any>::read(ctx, name.as_str())?.exists() {
-                meter.ensure_absent(ctx, name.as_str())?;
-            }
+            meter.read::<Any>(ctx, name)?;
         }
         let deleted = keys.iter().filter(|name| held::delete(ctx, name)).count();
         held::delete(ctx, &meter.batch_key());

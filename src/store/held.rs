@@ -26,14 +26,8 @@ pub(crate) struct HeldDay {
 /// # Errors
 /// [`Error::TryAgain`] if its keys may be elsewhere.
 pub(crate) fn is_held(ctx: Context<'_>, meter: Meter<'_>, day: Day) -> Result<bool, Error> {
-    let names = [meter.day_key(day), path::set_key(meter, day, &[])];
-    for name in &names {
-        if Key::<Any>::read(ctx, name.as_str())?.exists() {
-            return Ok(true);
-        }
-    }
-    meter.ensure_absent(ctx, names[0].as_str())?;
-    Ok(false)
+    let name = meter.day_key(day);
+    Ok(Key::<Any>::read(ctx, name.as_str())?.exists() || has_breakdown(ctx, meter, day)?)
 }
 
 /// Whether a day has a breakdown.
@@ -42,11 +36,7 @@ pub(crate) fn is_held(ctx: Context<'_>, meter: Meter<'_>, day: Day) -> Result<bo
 /// [`Error::TryAgain`] if it may be elsewhere.
 pub(crate) fn has_breakdown(ctx: Context<'_>, meter: Meter<'_>, day: Day) -> Result<bool, Error> {
     let name = path::set_key(meter, day, &[]);
-    let exists = Key::<Any>::read(ctx, name.as_str())?.exists();
-    if !exists {
-        meter.ensure_absent(ctx, name.as_str())?;
-    }
-    Ok(exists)
+    Ok(meter.read::<Any>(ctx, &name)?.exists())
 }
 
 /// Finds the keys of days.

@@ -16,7 +16,7 @@
 //! `K` is made one, `{K}:day:…`.
 
 use crate::algorithm::calendar::{Day, Month};
-use crate::server::{Context, Error, OwnedStr, Str, facts};
+use crate::server::{Access, Context, Error, Key, OwnedStr, Str, ValueType, facts};
 
 /// A meter, and how the names of its keys begin.
 #[derive(Clone, Copy)]
@@ -89,7 +89,36 @@ impl<'a> Meter<'a> {
         name
     }
 
-    /// Whether the absent key `derived` may be on another node; see [`Context::may_be_elsewhere`].
+    /// Opens a key that is derived from `K`, to be read. Where it is absent, makes sure that it is not elsewhere.
+    ///
+    /// # Errors
+    /// A key of another type, or [`Error::TryAgain`].
+    pub(crate) fn read<'k, T: ValueType>(&self, ctx: Context<'k>, name: &'k OwnedStr) -> Result<Key<'k, T>, Error> {
+        self.open(ctx, name, Access::Read)
+    }
+
+    /// The same, to be read and written.
+    ///
+    /// # Errors
+    /// As [`Meter::read`].
+    pub(crate) fn write<'k, T: ValueType>(&self, ctx: Context<'k>, name: &'k OwnedStr) -> Result<Key<'k, T>, Error> {
+        self.open(ctx, name, Access::Write)
+    }
+
+    fn open<'k, T: ValueType>(
+        &self,
+        ctx: Context<'k>,
+        name: &'k OwnedStr,
+        access: Access,
+    ) -> Result<Key<'k, T>, Error> {
+        let key = Key::open(ctx, name.as_str(), access)?;
+        if !key.exists() {
+            self.ensure_absent(ctx, name.as_str())?;
+        }
+        Ok(key)
+    }
+
+    /// Makes sure that the absent key `derived` is not on another node; see [`Context::may_be_elsewhere`].
     ///
     /// # Errors
     /// [`Error::TryAgain`] if it may be.

@@ -31,10 +31,7 @@ pub(crate) fn count_without(ctx: Context<'_>, meter: Meter<'_>, month: Month, ex
     for held in index::days(ctx, meter, month.first(), month.last())? {
         if held != except {
             let name = meter.day_key(held);
-            let counts = Key::<Hash>::read(ctx, name.as_str())?;
-            if !counts.exists() {
-                meter.ensure_absent(ctx, name.as_str())?;
-            }
+            let counts = meter.read::<Hash>(ctx, &name)?;
             sum += i128::from(day::total(&counts)?.unwrap_or(0));
         }
     }
@@ -50,9 +47,7 @@ pub(crate) fn remembered(ctx: Context<'_>, meter: Meter<'_>, now: Millis) -> Res
     let (mut month, newest) = (month_of(OLDEST), month_of(Millis(now.0 + MOST_AHEAD_MS)));
     // Most of them are absent, and one answers for all.
     let oldest = meter.month_key(month);
-    if !Key::<Any>::read(ctx, oldest.as_str())?.exists() {
-        meter.ensure_absent(ctx, oldest.as_str())?;
-    }
+    meter.read::<Any>(ctx, &oldest)?;
     let mut names = Vec::new();
     while month <= newest {
         let name = meter.month_key(month);
@@ -102,10 +97,7 @@ impl<'a> Sealed<'a> {
 }
 
 fn open<'a>(ctx: Context<'a>, meter: Meter<'_>, name: &'a OwnedStr) -> Result<(Key<'a, Hash>, i64), Error> {
-    let key = Key::<Hash>::write(ctx, name.as_str())?;
-    if !key.exists() {
-        meter.ensure_absent(ctx, name.as_str())?;
-    }
+    let key = meter.write::<Hash>(ctx, name)?;
     let sealed = match key.get(SEALED.get()) {
         None => 0,
         Some(text) => parse_integer(&text).filter(|&count| count >= 0).ok_or_else(|| {

@@ -21,10 +21,7 @@ impl<'a> Event<'a> {
     /// The key is no set, or [`Error::TryAgain`].
     pub(crate) fn find(ctx: Context<'_>, meter: Meter<'_>, day: Day, id: Str<'a>) -> Result<Self, Error> {
         let name = meter.once_key(day);
-        let ids = Key::<Set>::read(ctx, name.as_str())?;
-        if !ids.exists() {
-            meter.ensure_absent(ctx, name.as_str())?;
-        }
+        let ids = meter.read::<Set>(ctx, &name)?;
         let known = ids.contains(id);
         drop(ids);
         Ok(Self { name, id, known })

@@ -79,10 +79,7 @@ pub(crate) fn decode(part: &[u8]) -> Option<Vec<u8>> {
 pub(crate) fn count(ctx: Context<'_>, meter: Meter<'_>, day: Day, path: &[Str<'_>]) -> Result<i64, Error> {
     let Some((member, above)) = path.split_last() else { return Ok(0) };
     let name = set_key(meter, day, above);
-    let set = Key::<SortedSet>::read(ctx, name.as_str())?;
-    if !set.exists() {
-        meter.ensure_absent(ctx, name.as_str())?;
-    }
+    let set = meter.read::<SortedSet>(ctx, &name)?;
     set.score(*member).map_or(Ok(0), |score| count_of(score, member.bytes()))
 }
 
@@ -161,10 +158,7 @@ impl<'a> Breakdown<'a> {
     ) -> Result<Self, Error> {
         let mut levels = Vec::with_capacity(keys.len());
         for (name, member) in keys.iter().zip(path) {
-            let set = Key::<SortedSet>::write(ctx, name.as_str())?;
-            if !set.exists() {
-                meter.ensure_absent(ctx, name.as_str())?;
-            }
+            let set = meter.write::<SortedSet>(ctx, name)?;
             let count = set.score(*member).map_or(Ok(0), |score| count_of(score, member.bytes()))?;
             levels.push(Level { set, count });
         }
@@ -207,11 +201,7 @@ impl<'a> Breakdown<'a> {
             return Ok(false);
         }
         let name = set_key(self.meter, self.day, self.path);
-        let below = Key::<SortedSet>::read(self.ctx, name.as_str())?;
-        if !below.exists() {
-            self.meter.ensure_absent(self.ctx, name.as_str())?;
-        }
-        Ok(below.exists())
+        Ok(self.meter.read::<SortedSet>(self.ctx, &name)?.exists())
     }
 }
 

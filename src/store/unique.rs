@@ -18,9 +18,7 @@ pub(crate) fn rest(day: Day) -> Vec<u8> {
 /// It is no string, or [`Error::TryAgain`].
 pub(crate) fn key(ctx: Context<'_>, meter: Meter<'_>, day: Day) -> Result<OwnedStr, Error> {
     let name = meter.rest_key(&rest(day));
-    if !Key::<Text>::read(ctx, name.as_str())?.exists() {
-        meter.ensure_absent(ctx, name.as_str())?;
-    }
+    meter.read::<Text>(ctx, &name)?;
     Ok(name)
 }
 
@@ -46,8 +44,8 @@ pub(crate) fn add(ctx: Context<'_>, name: &OwnedStr, id: Str<'_>, expire_at: Opt
 pub(crate) fn count(ctx: Context<'_>, meter: Meter<'_>, days: &[Day]) -> Result<Option<i64>, Error> {
     let mut names = Vec::new();
     for &day in days {
-        let name = key(ctx, meter, day)?;
-        if Key::<Text>::read(ctx, name.as_str())?.exists() {
+        let name = meter.rest_key(&rest(day));
+        if meter.read::<Text>(ctx, &name)?.exists() {
             names.push(name);
         }
     }

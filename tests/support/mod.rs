@@ -18,6 +18,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 pub use redis::Value;
 
 pub mod cluster;
+pub mod ledger;
 
 /// How long a server may take to do what it should do at once.
 pub const PATIENCE: Duration = Duration::from_secs(20);
