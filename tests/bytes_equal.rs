@@ -7,10 +7,7 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Command;
 
 use support::{
     Client, Entry, Program, Random, Server, Value, date, eventually, now_ms, on_every_program, setting, sleep_ms,
@@ -494,13 +491,5 @@ fn a_clock_that_is_hours_off_changes_nothing() {
 
 /// The program, by a clock that is shifted.
 fn shifted(program: &Program, hours: i64, folder: &Path) -> Program {
-    let [library, path] = ["so", "sh"].map(|kind| folder.join(format!("clock{hours}.{kind}")));
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/clock.c");
-    let shift = format!("-DSHIFT={}", hours * HOUR_MS / 1_000);
-    let compiled = Command::new("cc").args(["-shared", "-fPIC", &shift, "-o"]).arg(&library).arg(source).status();
-    assert!(compiled.is_ok_and(|status| status.success()), "{source} is not compiled");
-    let script = format!("#!/bin/sh\nLD_PRELOAD='{}' exec '{}' \"$@\"\n", library.display(), program.path.display());
-    fs::write(&path, script).expect("written");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("executable");
-    Program { path, ..program.clone() }
+    program.preloading("clock.c", &format!("SHIFT={}", hours * HOUR_MS / 1_000), folder)
 }

@@ -706,3 +706,51 @@ fn hit(server: &Server, times: usize) {
         redis.run("METER.HIT m AT 1660054277326 PATH 2 a b UNIQUE u");
     }
 }
+
+#[test]
+fn a_slow_disk_delays_the_answers_and_loses_nothing() {
+    on_every_program(|program| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let slow = program.preloading("disk.c", "DELAY_MS=30", folder.path());
+        let mut server = Server::start(&slow, &["--appendonly", "yes", "--appendfsync", "always"]);
+        let start = Instant::now();
+        let answered: i64 = {
+            let server = &server;
+            thread::scope(|scope| {
+                let clients: Vec<_> = (0..3)
+                    .map(|client| {
+                        scope.spawn(move || {
+                            let mut redis = server.connect();
+                            for _ in 0..10 {
+                                let mut pipeline = redis::pipe();
+                                for user in 0..20 {
+                                    pipeline
+                                        .cmd("METER.HIT")
+                                        .arg("m")
+                                        .arg("AT")
+                                        .arg(AT)
+                                        .arg("PATH")
+                                        .arg(2)
+                                        .arg(client)
+                                        .arg(user);
+                                    pipeline.cmd("CELL.THROTTLE").arg("t").arg(9_999).arg(1).arg(86_400);
+                                }
+                                let replies: Vec<Vec<i64>> = pipeline.query(&mut redis.0).expect("answers");
+                                assert!(replies.iter().all(|reply| reply.len() == 3 || reply[0] == 0), "{replies:?}");
+                            }
+                            200
+                        })
+                    })
+                    .collect();
+                clients.into_iter().map(|client| client.join().expect("a client")).sum()
+            })
+        };
+        // Each of a client's ten answers has waited for the disk.
+        assert!(start.elapsed().as_millis() >= 300, "the disk is not slow");
+        server.kill_and_restart();
+        let mut redis = server.connect();
+        assert_eq!(redis.string("HGET m:day:20220809 day"), Some(answered.to_string()));
+        assert_eq!(redis.counts("METER.TOP m DAY 20220809").iter().map(|member| member.1).sum::<i64>(), answered);
+        assert_eq!(redis.ints("CELL.THROTTLE t 9999 1 86400 0")[2], 10_000 - answered);
+    });
+}

@@ -7,6 +7,7 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -45,6 +46,21 @@ impl Program {
 
     pub fn is_valkey(&self) -> bool {
         self.product == "valkey"
+    }
+
+    /// The program with functions of `tests/support/<source>` before those of libc, compiled with `definition` into
+    /// `folder`.
+    pub fn preloading(&self, source: &str, definition: &str, folder: &Path) -> Self {
+        let [library, path] = ["so", "sh"].map(|kind| folder.join(format!("{source}{definition}.{kind}")));
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support").join(source);
+        let definition = format!("-D{definition}");
+        let compiled =
+            Command::new("cc").args(["-shared", "-fPIC", &definition, "-o"]).args([&library, &source]).status();
+        assert!(compiled.is_ok_and(|status| status.success()), "{} is not compiled", source.display());
+        let script = format!("#!/bin/sh\nLD_PRELOAD='{}' exec '{}' \"$@\"\n", library.display(), self.path.display());
+        fs::write(&path, script).expect("written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("executable");
+        Self { path, ..self.clone() }
     }
 
     /// Whether it is Redis of at least this version, or any Valkey, which began as Redis 7.2.
