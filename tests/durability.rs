@@ -148,6 +148,35 @@ fn the_module_can_be_unloaded_and_loaded_again_and_all_state_goes_on() {
 }
 
 #[test]
+fn connections_that_have_used_the_module_outlive_its_unloading_or_are_closed() {
+    on_every_program(|program| {
+        let allow: &[&str] = if program.is_7_or_later() { &["--enable-module-command", "yes"] } else { &[] };
+        let mut server = Server::start(program, allow);
+        let (mut redis, mut idle) = (server.connect(), server.connect());
+        idle.run("PING");
+        let mut users: Vec<_> = (0..4).map(|_| server.connect()).collect();
+        for (place, user) in users.iter_mut().enumerate() {
+            if place == 3 {
+                user.run("MULTI");
+                user.run(&format!("METER.HIT m AT {AT}"));
+                user.run("PING");
+            } else {
+                user.run(&format!("METER.HIT m AT {AT}"));
+            }
+        }
+        redis.run("MODULE UNLOAD meter");
+        for user in &mut users {
+            // Redis 8 would end on the next call of such a connection.
+            assert!(user.try_run(&format!("METER.HIT m AT {AT}")).is_err());
+        }
+        assert!(server.is_alive(), "{}", server.log());
+        idle.run("PING");
+        redis.run(&format!("MODULE LOAD {}", support::module().display()));
+        assert_eq!(server.connect().ints(&format!("METER.HIT m AT {AT}")), [4, 4, 1]);
+    });
+}
+
+#[test]
 fn replicas_serve_kpi_and_refuse_writers() {
     on_every_program(|program| {
         let primary = Server::start(program, &[]);

@@ -67,8 +67,8 @@ fn work(teller: &mut Teller, redis: &mut Client, stop: &AtomicBool, waits: bool)
     }
 }
 
-/// Whether a connection that has called a command of a module brings the server down when it calls it again after the
-/// module was unloaded: Redis 8 keeps the last command of each connection, also when it is gone.
+/// Whether connections that have called a command of the module are closed when it is unloaded: on Redis 8, which keeps
+/// the last command of each connection, also when it is gone.
 fn remembers_commands(program: &Program) -> bool {
     !program.is_valkey() && program.has_redis(8, 0)
 }

@@ -164,6 +164,11 @@ impl Registration {
         Self { spec: &C::SPEC, entry: entry::<C>, only_if: None, twin: None }
     }
 
+    /// Whether it, or its twin, has this name.
+    pub(super) fn is_named(&self, name: &str) -> bool {
+        self.spec.name.to_bytes() == name.as_bytes() || self.twin.is_some_and(|twin| twin.is_named(name))
+    }
+
     /// The same, if a setting is on.
     pub(crate) const fn only_if(self, setting: &'static Setting) -> Self {
         Self { only_if: Some(setting), ..self }

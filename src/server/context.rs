@@ -231,19 +231,26 @@ impl CallReply {
         let element = api!(RedisModule_CallReplyArrayElement);
         // SAFETY: the reply is live; without such an element the answer is null.
         let element = unsafe { element(self.0.as_ptr(), place) };
-        if element.is_null() {
-            return None;
-        }
+        self.text_of(NonNull::new(element)?)
+    }
+
+    /// The text that it is.
+    pub(super) fn text(&self) -> Option<String> {
+        self.text_of(self.0)
+    }
+
+    /// The text of a part of it, or of all.
+    fn text_of(&self, part: NonNull<RedisModuleCallReply>) -> Option<String> {
         let string_ptr = api!(RedisModule_CallReplyStringPtr);
         let mut len = 0;
-        // SAFETY: the element lives as long as the reply.
-        let data = unsafe { string_ptr(element, &raw mut len) };
+        // SAFETY: the part lives as long as the reply.
+        let data = unsafe { string_ptr(part.as_ptr(), &raw mut len) };
         if data.is_null() {
             return None;
         }
         // SAFETY: the server lends `len` bytes at `data` for as long as the reply lives.
         let bytes = unsafe { slice::from_raw_parts(data.cast::<u8>(), len) };
-        String::from_utf8(bytes.to_vec()).ok()
+        Some(String::from_utf8_lossy(bytes).into_owned())
     }
 }
 

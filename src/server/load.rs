@@ -13,7 +13,7 @@ use super::context::Context;
 use super::info::{Field, write_section};
 use super::log;
 use super::setting::{self, Setting};
-use super::string::{Constant, Str};
+use super::string::{Constant, OwnedStr, Str};
 
 /// A module: its name, and lists of all that it brings.
 pub(crate) struct Module {
@@ -45,10 +45,16 @@ macro_rules! export_module {
         }
 
         /// Called by the server before it unloads the module.
+        ///
+        /// # Safety
+        /// Only the server may call it.
         #[allow(unsafe_code, non_snake_case, reason = "the name that the server looks for")]
         #[unsafe(no_mangle)]
-        pub extern "C" fn RedisModule_OnUnload(_ctx: *mut $crate::server::entry::RedisModuleCtx) -> std::ffi::c_int {
-            $crate::server::entry::unload()
+        pub unsafe extern "C" fn RedisModule_OnUnload(
+            ctx: *mut $crate::server::entry::RedisModuleCtx,
+        ) -> std::ffi::c_int {
+            // SAFETY: the server called with it.
+            unsafe { $crate::server::entry::unload($module, ctx) }
         }
     };
 }
@@ -116,10 +122,44 @@ fn set_up(module: &'static Module, ctx: Context<'_>, arguments: &[Str<'_>]) -> R
     Ok(())
 }
 
-/// Frees what the server does not free by itself.
-pub(crate) fn unload() -> c_int {
+/// Frees what the server does not free by itself, and disconnects whom it would let down.
+///
+/// # Safety
+/// Called by the server, with the context of an unload.
+pub(crate) unsafe fn unload(module: &'static Module, ctx: *mut RedisModuleCtx) -> c_int {
+    // SAFETY: the server passed it, for this call.
+    let ctx = unsafe { Context::from_raw(ctx) };
+    // What cannot be done must not keep the module.
+    let _ = catch_unwind(AssertUnwindSafe(|| disconnect_users(module, ctx)));
     Constant::free_all();
     ok()
+}
+
+/// From Redis 8 on, a connection's next call is compared with its last one, of which the server keeps a pointer: when
+/// that was a command of a module that is gone, the server ends. So those connections are closed. Those in a transaction
+/// may have queued such a command. Other servers do not look, and there nobody is disturbed.
+fn disconnect_users(module: &Module, ctx: Context<'_>) {
+    const FIRST_TO_LOOK: u32 = 8;
+    let version = server_field(ctx, c"redis_version").unwrap_or_default();
+    let major = version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(0);
+    if major < FIRST_TO_LOOK || is_valkey(ctx) {
+        return;
+    }
+    let list = OwnedStr::new(b"LIST");
+    let Some(clients) = ctx.call(c"CLIENT", &[list.as_str()]).and_then(|reply| reply.text()) else { return };
+    let (kill, by_id) = (OwnedStr::new(b"KILL"), OwnedStr::new(b"ID"));
+    for client in clients.lines() {
+        let field = |name: &str| client.split(' ').find_map(|field| field.strip_prefix(name)?.strip_prefix('='));
+        let is_ours = field("cmd").is_some_and(|command| module.commands.iter().any(|ours| ours.is_named(command)));
+        let in_transaction =
+            field("multi").and_then(|queued| queued.parse().ok()).is_some_and(|queued: i64| queued > 0);
+        if (is_ours || in_transaction)
+            && let Some(id) = field("id")
+        {
+            let id = OwnedStr::new(id.as_bytes());
+            ctx.call(c"CLIENT", &[kill.as_str(), by_id.as_str(), id.as_str()]);
+        }
+    }
 }
 
 /// Valkey's own options, which Redis has not.
@@ -145,21 +185,26 @@ fn set_options(ctx: Context<'_>) {
 }
 
 fn is_valkey(ctx: Context<'_>) -> bool {
+    server_field(ctx, c"server_name").as_deref() == Some("valkey")
+}
+
+/// A field of the section `server` of INFO.
+fn server_field(ctx: Context<'_>, field: &CStr) -> Option<String> {
     let get_info = api!(RedisModule_GetServerInfo);
-    // SAFETY: the context is that of the load, the section a C string.
+    // SAFETY: the context is that of the call, the section a C string.
     let info = unsafe { get_info(ctx.raw(), c"server".as_ptr()) };
     let get_field = api!(RedisModule_ServerInfoGetFieldC);
     // SAFETY: `info` was just made; the field is a C string.
-    let name = unsafe { get_field(info, c"server_name".as_ptr()) };
-    let valkey = !name.is_null() && {
+    let text = unsafe { get_field(info, field.as_ptr()) };
+    let text = (!text.is_null()).then(|| {
         // SAFETY: a field that is there is a C string that lives as long as `info`.
-        let name = unsafe { CStr::from_ptr(name) };
-        name == c"valkey"
-    };
+        let text = unsafe { CStr::from_ptr(text) };
+        text.to_string_lossy().into_owned()
+    });
     let free = api!(RedisModule_FreeServerInfo);
     // SAFETY: `info` was made above with this context, and is freed once.
     unsafe { free(ctx.raw(), info) };
-    valkey
+    text
 }
 
 unsafe extern "C" fn write_info(info: *mut RedisModuleInfoCtx, _for_crash_report: c_int) {
