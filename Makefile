@@ -3,7 +3,7 @@
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "make %-12s %s\n", $$1, $$2 }'
 
-demo: build ## a day of hits and a limiter, in a server of its own
+demo: build ## a day of hits, a breakdown, a bill and a limiter, in a server of its own
 	@scripts/with-server scripts/demo
 
 run: build ## a server with the module to play with
