@@ -1,4 +1,4 @@
-.PHONY: help demo run build test lint bench bench-quick instructions docs servers clients setup
+.PHONY: help demo run build test lint bench bench-quick instructions leaks docs servers clients setup
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "make %-12s %s\n", $$1, $$2 }'
@@ -30,6 +30,10 @@ bench-quick: build servers ## the same in two minutes at most: three short round
 instructions: build servers ## the instructions of each command, beside those that are recorded
 	@scripts/setup count
 	@scripts/count-instructions --check
+
+leaks: build servers ## a few thousand mixed calls under valgrind: nothing lost, nothing invalid
+	@scripts/setup count
+	@scripts/check-leaks
 
 docs: build ## the pictures of docs/limiters.md, drawn from real calls
 	@scripts/with-server scripts/draw-limiters
