@@ -156,6 +156,13 @@ fn keys_of_another_type_are_refused_before_anything_is_written() {
         let error = redis.error(&format!("METER.HIT m AT {} PATH 1 a UNIQUE u ONCE e", now_ms()));
         assert!(error.starts_with("WRONGTYPE "), "{error}");
         assert_eq!(redis.contents(), before);
+        // Nor is one deleted with the last count of its day.
+        redis.run("HSET m:day:20220809 day 1 14 1");
+        redis.run("DEL m:day:20220809:path:a");
+        let before = redis.contents();
+        let error = redis.error(&format!("METER.HIT m AT {AT} BY -1"));
+        assert!(error.starts_with("WRONGTYPE "), "{error}");
+        assert_eq!(redis.contents(), before);
         // A string that is no HyperLogLog, with another path to write and an event to remember.
         redis.run(&format!("SET m:day:{}:unique HYLLorNot", date(now_ms())));
         redis.run(&format!("DEL m:day:{}:once", date(now_ms())));

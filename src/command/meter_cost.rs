@@ -3,7 +3,7 @@
 //! What the counts of a day or a span cost.
 
 use crate::algorithm::price::{MOST_DECIMALS, Price, PriceError, Tariff, Tier};
-use crate::server::{Arg, Command, Context, Error, Hash, KeyUse, Keys, Kind, Shown, Spec, Str};
+use crate::server::{Arg, Command, Context, Error, KeyUse, Keys, Kind, Shown, Spec, Str};
 use crate::stats;
 use crate::store::day;
 use crate::store::meter::Meter;
@@ -128,9 +128,7 @@ fn tiers(options: &mut Options<'_, '_>, keyword: &str) -> Result<Vec<Tier>, Erro
 fn read_usage(ctx: Context<'_>, meter: Meter<'_>, when: When) -> Result<i64, Error> {
     let mut usage: i64 = 0;
     for held in when.days(ctx, meter)? {
-        let name = meter.day_key(held);
-        let counts = meter.read::<Hash>(ctx, &name)?;
-        usage = usage.checked_add(day::total(&counts)?.unwrap_or(0)).ok_or_else(|| {
+        usage = usage.checked_add(day::total_of(ctx, meter, held)?).ok_or_else(|| {
             Error::refused("the usage adds up to more than 9223372036854775807: ask for a shorter span")
         })?;
     }

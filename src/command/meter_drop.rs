@@ -11,7 +11,6 @@ use crate::store::meter::Meter;
 use crate::store::month;
 
 use super::before::{self, Before};
-use super::meter_seal::{add_to_months, month_keys};
 
 pub(crate) struct MeterDrop;
 
@@ -49,10 +48,10 @@ impl Command for MeterDrop {
             days.extend(finder.find(day)?);
         }
         let dropped = days.len();
-        let names = month_keys(meter, &days);
+        let names = month::keys(meter, &days);
         // What is left of a month still counts for its cap; of a meter that goes nothing is left.
         let months = match date {
-            Some(_) => add_to_months(ctx, meter, &days, &names, now)?,
+            Some(_) => month::add(ctx, meter, &days, &names, now)?,
             None => Vec::new(),
         };
         let remembered = if date.is_none() { month::remembered(ctx, meter, now)? } else { Vec::new() };

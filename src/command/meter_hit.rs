@@ -117,6 +117,8 @@ impl Command for MeterHit {
             _ => None,
         };
         let day_goes = last && !first_level_stays(ctx, meter, day, extras.as_ref())?;
+        // Its ids go with it; they are looked at first, as all that is written.
+        let ids = if day_goes { Some(unique::key(ctx, meter, day)?) } else { None };
         let index = if day_goes {
             Some(IndexChange::remove(ctx, meter, vec![day])?)
         } else if found.day.is_none() || found.hour.is_none() || expire_at.is_some() {
@@ -134,8 +136,8 @@ impl Command for MeterHit {
         if let Some((held, at)) = moved {
             held.expire_at(ctx, meter, at);
         }
-        if day_goes {
-            unique::forget(ctx, meter, day);
+        if let Some(ids) = ids {
+            held::delete(ctx, &ids);
         }
         if let Some(index) = index {
             index.commit();

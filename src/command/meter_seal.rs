@@ -2,16 +2,13 @@
 //!
 //! Closes the days before a date into a batch, which is answered until it is acknowledged.
 
-use std::collections::BTreeMap;
-
-use crate::algorithm::calendar::{Day, Month, day_and_hour};
-use crate::server::{Arg, Command, Context, Error, Key, KeyUse, Keys, OwnedStr, SortedSet, Spec, Str};
+use crate::algorithm::calendar::{Day, day_and_hour};
+use crate::server::{Arg, Command, Context, Error, Key, KeyUse, Keys, SortedSet, Spec, Str};
 use crate::store::batch::Batch;
 use crate::store::held::{Finder, HeldDay};
 use crate::store::index::{self, IndexChange};
 use crate::store::meter::Meter;
-use crate::store::month::Sealed;
-use crate::time::Millis;
+use crate::store::month;
 use crate::{settings, stats};
 
 use super::before::{self, Before};
@@ -51,8 +48,8 @@ impl Command for MeterSeal {
             reply_none(ctx);
             return Ok(());
         }
-        let names = month_keys(meter, &days);
-        let months = add_to_months(ctx, meter, &days, &names, now)?;
+        let names = month::keys(meter, &days);
+        let months = month::add(ctx, meter, &days, &names, now)?;
         let entries = days.iter().map(|held| held.day).chain(gone).collect();
         let index = IndexChange::remove(ctx, meter, entries)?;
         let batch = Batch::new(ctx, days.into_iter().flat_map(|held| held.keys).collect());
@@ -89,27 +86,6 @@ fn days_to_seal(ctx: Context<'_>, meter: Meter<'_>, last: Day) -> Result<(Vec<He
         }
     }
     Ok((days, gone))
-}
-
-/// The keys of the months that these days are in.
-pub(super) fn month_keys(meter: Meter<'_>, days: &[HeldDay]) -> BTreeMap<Month, OwnedStr> {
-    days.iter().map(|held| (held.day.month(), meter.month_key(held.day.month()))).collect()
-}
-
-/// Adds these days to what was sealed or dropped of their months.
-pub(super) fn add_to_months<'a>(
-    ctx: Context<'a>,
-    meter: Meter<'a>,
-    days: &[HeldDay],
-    names: &'a BTreeMap<Month, OwnedStr>,
-    now: Millis,
-) -> Result<Vec<Sealed<'a>>, Error> {
-    let total = |month| {
-        let days = days.iter().filter(|held| held.day.month() == month);
-        days.fold(0i64, |sum, held| sum.saturating_add(held.total))
-    };
-    let counted = names.iter().map(|(&month, name)| (month, name, total(month))).filter(|&(_, _, n)| n > 0);
-    counted.map(|(month, name, n)| Sealed::plus(ctx, meter, month, name, n, now)).collect()
 }
 
 fn reply(ctx: Context<'_>, meter: Meter<'_>, batch: &Batch) {

@@ -1,11 +1,13 @@
 //! A day's counts: the hash `K:day:20220809`. Field `day` holds the total, the fields `0` to `23` the counts of the
 //! hours that were hit. Other fields are other programs'.
 
-use crate::algorithm::calendar::{self, Hour};
+use crate::algorithm::calendar::{self, Day, Hour};
 use crate::algorithm::number::parse_integer;
 use crate::algorithm::tally::Tally;
-use crate::server::{Constant, Effect, Error, Hash, Key, OwnedStr, Str};
+use crate::server::{Constant, Context, Effect, Error, Hash, Key, OwnedStr, Str};
 use crate::time::Millis;
+
+use super::meter::Meter;
 
 static DAY: Constant = Constant::new("day");
 static HOURS: [Constant; 24] = {
@@ -52,6 +54,16 @@ fn hour_field(hour: Hour) -> Str<'static> {
 /// A field that holds no count.
 pub(crate) fn total(day: &Key<'_, Hash>) -> Result<Option<i64>, Error> {
     count(day, DAY.get())
+}
+
+/// The total of a day of a meter; 0 if it is not there.
+///
+/// # Errors
+/// A key of another type, a field that holds no count, or [`Error::TryAgain`].
+pub(crate) fn total_of(ctx: Context<'_>, meter: Meter<'_>, day: Day) -> Result<i64, Error> {
+    let name = meter.day_key(day);
+    let counts = meter.read::<Hash>(ctx, &name)?;
+    Ok(total(&counts)?.unwrap_or(0))
 }
 
 /// The counts of a day and of `hour`.

@@ -1,11 +1,14 @@
 //! What was sealed or dropped of a month: the field `sealed` of the hash `K:month:202208`. With the days that are held it
 //! makes the month's count, which a cap needs.
 
+use std::collections::BTreeMap;
+
 use crate::algorithm::calendar::{Day, END_OF_TIME, Month, day_and_hour};
 use crate::algorithm::number::parse_integer;
 use crate::server::{Any, Constant, Context, Effect, Error, Hash, Key, OwnedStr};
 use crate::time::Millis;
 
+use super::held::HeldDay;
 use super::meter::Meter;
 use super::{day, index};
 
@@ -30,9 +33,7 @@ pub(crate) fn count_without(ctx: Context<'_>, meter: Meter<'_>, month: Month, ex
     let mut sum = i128::from(sealed);
     for held in index::days(ctx, meter, month.first(), month.last())? {
         if held != except {
-            let name = meter.day_key(held);
-            let counts = meter.read::<Hash>(ctx, &name)?;
-            sum += i128::from(day::total(&counts)?.unwrap_or(0));
+            sum += i128::from(day::total_of(ctx, meter, held)?);
         }
     }
     Ok(sum)
@@ -59,6 +60,30 @@ pub(crate) fn remembered(ctx: Context<'_>, meter: Meter<'_>, now: Millis) -> Res
     Ok(names)
 }
 
+/// The keys of the months that these days are in.
+pub(crate) fn keys(meter: Meter<'_>, days: &[HeldDay]) -> BTreeMap<Month, OwnedStr> {
+    days.iter().map(|held| (held.day.month(), meter.month_key(held.day.month()))).collect()
+}
+
+/// Adds these days to what was sealed or dropped of their months, whose keys are `names`.
+///
+/// # Errors
+/// As [`Sealed::plus`].
+pub(crate) fn add<'a>(
+    ctx: Context<'a>,
+    meter: Meter<'a>,
+    days: &[HeldDay],
+    names: &'a BTreeMap<Month, OwnedStr>,
+    now: Millis,
+) -> Result<Vec<Sealed<'a>>, Error> {
+    let total = |month| {
+        let days = days.iter().filter(|held| held.day.month() == month);
+        days.fold(0i64, |sum, held| sum.saturating_add(held.total))
+    };
+    let counted = names.iter().map(|(&month, name)| (month, name, total(month))).filter(|&(_, _, n)| n > 0);
+    counted.map(|(month, name, n)| Sealed::plus(ctx, meter, month, name, n, now)).collect()
+}
+
 /// Adds to what was sealed or dropped of a month.
 pub(crate) struct Sealed<'a> {
     key: Key<'a, Hash>,
@@ -71,7 +96,7 @@ impl<'a> Sealed<'a> {
     ///
     /// # Errors
     /// A key of another type, a count that is none, or [`Error::TryAgain`].
-    pub(crate) fn plus(
+    fn plus(
         ctx: Context<'a>,
         meter: Meter<'a>,
         month: Month,

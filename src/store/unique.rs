@@ -4,7 +4,6 @@ use crate::algorithm::calendar::Day;
 use crate::server::{Context, Effect, Error, Key, OwnedStr, Str, Text};
 use crate::time::Millis;
 
-use super::held;
 use super::meter::Meter;
 
 /// The rest of the key's name, after `K:`.
@@ -54,11 +53,6 @@ pub(crate) fn count(ctx: Context<'_>, meter: Meter<'_>, days: &[Day]) -> Result<
     }
     let keys: Vec<Str<'_>> = names.iter().map(OwnedStr::as_str).collect();
     ctx.count_union(&keys).map(Some).ok_or_else(no_hyperloglog)
-}
-
-/// Forgets the ids of a day.
-pub(crate) fn forget(ctx: Context<'_>, meter: Meter<'_>, day: Day) {
-    held::delete(ctx, &meter.rest_key(&rest(day)));
 }
 
 fn no_hyperloglog() -> Error {
