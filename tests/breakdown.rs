@@ -84,8 +84,14 @@ fn no_two_paths_share_a_count_whatever_their_bytes() {
                 assert_eq!(count, Ok(Value::Array(vec![total])), "{one:?} {two:?}");
             }
         }
-        // Index, hash, first level, and one set for each first member.
-        assert_eq!(redis.int("DBSIZE"), 3 + i64::try_from(MEMBERS.len()).expect("small"));
+        // A deeper path whose members, put together, look like one of these.
+        hit(&mut redis, &[b"PATH", b"3", b"a", b"b", b"deep", b"BY", b"1000"]).expect("a hit");
+        let below: &[&[u8]] = &[b"METER.TOP", b"m", b"DAY", b"20220809", b"COUNT", b"99", b"PATH", b"1", b"a:b"];
+        let below: Vec<(Vec<u8>, i64)> =
+            redis::from_redis_value(redis.try_call(below).expect("members")).expect("members and counts");
+        assert_eq!(below.len(), MEMBERS.len());
+        // Index, hash, first level, one set for each first member, and that of the deeper path.
+        assert_eq!(redis.int("DBSIZE"), 4 + i64::try_from(MEMBERS.len()).expect("small"));
         // All of them are found again.
         assert_eq!(redis.int("METER.DROP m"), 1);
         assert_eq!(redis.int("DBSIZE"), 0);

@@ -312,6 +312,7 @@ fn keys_of_a_breakdown_are_found_by_members_and_by_names_alike() {
             }
             fill(&mut redis);
             // What looks like a set of the breakdown, but is below no member of it, is none.
+            redis.run("ZADD m:day:20220809:path:a:stranger 1 y");
             redis.run("ZADD m:day:20220809:path:stranger:x 1 y");
             redis.run("ZADD m:day:20220809:path:a%zz 1 y");
             let (id, mut keys) = opened(&mut redis, "METER.SEAL m");

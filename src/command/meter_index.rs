@@ -62,9 +62,6 @@ impl Command for MeterIndex {
             let expiry = Key::<Any>::read(ctx, name.as_str())?.expiry();
             IndexChange::hold(ctx, meter, day, expiry, None)?.commit();
         }
-        if !found.is_empty() {
-            ctx.signal_modified(meter.key());
-        }
 
         ctx.reply_integer(i64::try_from(found.len()).unwrap_or(i64::MAX));
         Ok(())

@@ -59,7 +59,6 @@ impl Command for MeterSeal {
             month.commit();
         }
         index.commit();
-        ctx.signal_modified(meter.key());
 
         reply(ctx, meter, &batch);
         Ok(())
