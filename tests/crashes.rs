@@ -49,7 +49,10 @@ fn through_kills_under_load_nothing_acknowledged_is_lost_and_nothing_is_doubled_
         let mut tellers: Vec<Teller> = (0..TELLERS).map(|number| Teller::new(number, seed, now_ms())).collect();
         let mut chance = Chance::new(seed);
         let (mut shared, mut torn) = (Counts::new(), 0);
-        for round in 0..rounds {
+        let (mut tally, mut round) = (Tally::default(), 0);
+        // Some more on a machine so slow that none has met calls of each kind.
+        while round < rounds || tally.unanswered == 0 || tally.happened == 0 || tally.redelivered == 0 {
+            assert!(round < 10 * rounds, "the kills meet no call: {tally:?}");
             if round % 8 == 0 {
                 // Shared limiters that are full would tell no more.
                 tellers.iter_mut().for_each(|teller| teller.shares = Some(format!("{{all}}:{}", round / 8)));
@@ -70,14 +73,11 @@ fn through_kills_under_load_nothing_acknowledged_is_lost_and_nothing_is_doubled_
             });
             balance(&mut server.connect(), &mut tellers, &mut shared);
             assert_given_once(&tellers);
+            tally = Tally::of(&tellers);
+            round += 1;
         }
-        let tally = tellers.iter().map(|teller| teller.tally).fold(Tally::default(), Tally::plus);
         assert_eq!(tally.lost, 0);
-        assert!(
-            tally.unanswered > 0 && tally.happened > 0 && tally.redelivered > 0,
-            "the kills met no call: {tally:?}"
-        );
-        eprintln!("{} {:?}: {rounds} kills, {torn} torn AOFs, {tally:?}", program.product, program.version);
+        eprintln!("{} {:?}: {round} kills, {torn} torn AOFs, {tally:?}", program.product, program.version);
     });
 }
 

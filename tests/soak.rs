@@ -161,7 +161,7 @@ fn whatever_happens_to_the_server_the_ledgers_balance_and_memory_comes_back() {
             clear(&mut redis, owner);
         }
         eventually("what has expired is gone", || redis.int("DBSIZE") == 0);
-        let tally = tellers.iter().map(|teller| teller.tally).fold(Tally::default(), Tally::plus);
+        let tally = Tally::of(&tellers);
         eprintln!("{} {:?}: {happened:?}, {tally:?}", program.product, program.version);
         assert_memory_comes_back(&mut redis, seed);
     });

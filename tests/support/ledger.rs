@@ -323,7 +323,12 @@ pub struct Tally {
 }
 
 impl Tally {
-    pub fn plus(self, other: Self) -> Self {
+    /// What all of them tried.
+    pub fn of(tellers: &[Teller]) -> Self {
+        tellers.iter().map(|teller| teller.tally).fold(Self::default(), Self::plus)
+    }
+
+    fn plus(self, other: Self) -> Self {
         Self {
             answered: self.answered + other.answered,
             unanswered: self.unanswered + other.unanswered,
