@@ -1,9 +1,10 @@
 //! A client that costs little, so that what is measured is the server: it sends requests that were encoded beforehand,
 //! and reads replies only to find where they end and to see that they look as they should.
 
-use std::fmt::Write as _;
-use std::io::{Read, Write};
+use std::collections::VecDeque;
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 /// Calls that are made in turn, from the first again after the last, and all answered alike.
@@ -13,8 +14,10 @@ pub(crate) struct Calls {
 }
 
 struct Step {
-    /// One for each call.
-    requests: Vec<Vec<u8>>,
+    /// One for each call, one after the other, so that a batch of them is one piece.
+    requests: Vec<u8>,
+    /// Where each of them begins, and where the last ends.
+    bounds: Vec<usize>,
     /// How the replies to one request look: one for each of its commands.
     replies: Vec<Look>,
 }
@@ -42,22 +45,38 @@ impl Calls {
 
     /// How many different calls there are.
     pub(crate) fn len(&self) -> usize {
-        self.steps[0].requests.len()
+        self.steps[0].bounds.len() - 1
     }
 }
 
 impl Step {
     fn new(count: usize, replies: &'static [&'static str], call: impl Fn(usize) -> String) -> Self {
-        let encoded = |n| {
+        let (mut requests, mut bounds) = (Vec::new(), vec![0]);
+        for n in 0..count {
             let call = call(n);
             assert_eq!(call.lines().count(), replies.len(), "one reply for each command of {call:?}");
-            call.lines().flat_map(encode).collect()
-        };
+            call.lines().for_each(|command| encode(command, &mut requests));
+            bounds.push(requests.len());
+        }
         let look = |&reply: &&'static str| {
             let (beginning, end) = reply.split_once('…').unwrap_or((reply, ""));
             Look { beginning, end }
         };
-        Self { requests: (0..count).map(encoded).collect(), replies: replies.iter().map(look).collect() }
+        Self { requests, bounds, replies: replies.iter().map(look).collect() }
+    }
+
+    /// Sends these calls, from the first again after the last.
+    fn send(&self, calls: Range<usize>, mut connection: &TcpStream) {
+        let count = self.bounds.len() - 1;
+        let (mut first, mut left) = (calls.start % count, calls.len());
+        while left > 0 {
+            let last = count.min(first + left);
+            connection
+                .write_all(&self.requests[self.bounds[first]..self.bounds[last]])
+                .expect("the server takes requests");
+            left -= last - first;
+            first = 0;
+        }
     }
 }
 
@@ -70,13 +89,12 @@ impl Look {
     }
 }
 
-fn encode(command: &str) -> Vec<u8> {
+fn encode(command: &str, output: &mut Vec<u8>) {
     let words = command.split_whitespace();
-    let mut request = format!("*{}\r\n", words.clone().count());
+    write!(output, "*{}\r\n", words.clone().count()).expect("a vector takes what it is given");
     for word in words {
-        write!(request, "${}\r\n{word}\r\n", word.len()).expect("a string takes what it is given");
+        write!(output, "${}\r\n{word}\r\n", word.len()).expect("a vector takes what it is given");
     }
-    request.into_bytes()
 }
 
 /// So many that the server always finds work when it looks, and is not measured while it falls asleep and wakes up.
@@ -85,8 +103,6 @@ pub(crate) const CONNECTIONS: usize = 8;
 /// A client with several connections that speak RESP2.
 pub(crate) struct Client {
     connections: Vec<TcpStream>,
-    /// The requests to be sent next.
-    output: Vec<u8>,
     /// Replies as far as they have come.
     input: Vec<u8>,
     chunk: Vec<u8>,
@@ -100,15 +116,15 @@ impl Client {
             connection
         };
         let connections = std::iter::repeat_with(connect).take(CONNECTIONS).collect();
-        Self { connections, output: Vec::new(), input: Vec::new(), chunk: vec![0; 1 << 16] }
+        Self { connections, input: Vec::new(), chunk: vec![0; 1 << 16] }
     }
 
-    /// Makes `count` calls, in batches of `depth` over the connections in turn: each gets its next batch, or the next
+    /// Makes `count` calls from the one with the number `from` on, in batches of `depth` over the connections in turn: each gets its next batch, or the next
     /// step of this one, when what it was sent is answered. How long it took.
     ///
     /// # Panics
     /// On the first reply that is an error, or does not look as `calls` says.
-    pub(crate) fn run(&mut self, calls: &Calls, count: usize, depth: usize) -> Duration {
+    pub(crate) fn run(&mut self, calls: &Calls, from: usize, count: usize, depth: usize) -> Duration {
         let batches = count.div_ceil(depth);
         let sends = batches.next_multiple_of(CONNECTIONS) * calls.steps.len();
         // In each turn all connections are sent the same step.
@@ -117,7 +133,7 @@ impl Client {
             let batch = turn / calls.steps.len() * CONNECTIONS + connection;
             (send < sends && batch < batches).then(|| (&calls.steps[turn % calls.steps.len()], batch))
         };
-        let numbers = |batch| (batch * depth)..count.min((batch + 1) * depth);
+        let numbers = |batch| from + batch * depth..from + count.min((batch + 1) * depth);
         let start = Instant::now();
         for send in 0..sends + CONNECTIONS {
             let connection = send % CONNECTIONS;
@@ -125,14 +141,49 @@ impl Client {
                 self.read_replies(connection, &step.replies, numbers(batch).len());
             }
             if let Some((step, batch)) = step_and_batch(send) {
-                self.output.clear();
-                for n in numbers(batch) {
-                    self.output.extend_from_slice(&step.requests[n % step.requests.len()]);
-                }
-                self.connections[connection].write_all(&self.output).expect("the server takes requests");
+                step.send(numbers(batch), &self.connections[connection]);
             }
         }
         start.elapsed()
+    }
+
+    /// Makes `count` calls from the one with the number `from` on, so many a second over the connections in turn,
+    /// whether or not the ones before are answered. How long each took, from the moment when it was due: what a late
+    /// answer holds up counts as late too. Calls of one step and one command.
+    ///
+    /// # Panics
+    /// As [`Client::run`].
+    pub(crate) fn run_at(&mut self, calls: &Calls, from: usize, count: usize, a_second: f64) -> Vec<Duration> {
+        let [step] = calls.steps.as_slice() else { panic!("a call of one step") };
+        let [look] = step.replies.as_slice() else { panic!("a call of one command") };
+        let mut waiting: [Waiting; CONNECTIONS] = Default::default();
+        let mut latencies = Vec::with_capacity(count);
+        self.set_nonblocking(true);
+        let start = Instant::now();
+        let due = |n: usize| start + Duration::from_secs_f64(n as f64 / a_second);
+        let mut sent = 0;
+        while latencies.len() < count {
+            while sent < count && due(sent) <= Instant::now() {
+                let connection = sent % CONNECTIONS;
+                step.send(from + sent..from + sent + 1, &self.connections[connection]);
+                waiting[connection].due.push_back(due(sent));
+                sent += 1;
+            }
+            for (connection, waiting) in self.connections.iter().zip(&mut waiting) {
+                waiting.read(*look, connection, &mut self.chunk, &mut latencies);
+            }
+        }
+        self.set_nonblocking(false);
+        latencies
+    }
+
+    fn set_nonblocking(&self, on: bool) {
+        self.connections.iter().for_each(|connection| connection.set_nonblocking(on).expect("O_NONBLOCK"));
+    }
+
+    /// Turns every connection to one of the server's databases.
+    pub(crate) fn select(&mut self, database: usize) {
+        self.run(&Calls::new(1, &["+OK"], |_| format!("SELECT {database}")), 0, CONNECTIONS, 1);
     }
 
     fn read_replies(&mut self, connection: usize, expected: &[Look], calls: usize) {
@@ -152,6 +203,38 @@ impl Client {
             }
         }
         assert_eq!(start, self.input.len(), "no more replies than commands");
+    }
+}
+
+/// The calls of a connection that are under way.
+#[derive(Default)]
+struct Waiting {
+    /// When each was due.
+    due: VecDeque<Instant>,
+    /// Replies as far as they have come.
+    input: Vec<u8>,
+}
+
+impl Waiting {
+    /// Reads what has come, and how long each call took that is answered now.
+    fn read(&mut self, look: Look, mut connection: &TcpStream, chunk: &mut [u8], latencies: &mut Vec<Duration>) {
+        if self.due.is_empty() {
+            return;
+        }
+        match connection.read(chunk) {
+            Ok(0) => panic!("the server has closed the connection"),
+            Ok(len) => self.input.extend_from_slice(&chunk[..len]),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+            Err(error) => panic!("the server answers: {error}"),
+        }
+        let now = Instant::now();
+        let mut start = 0;
+        while let Some(end) = end_of_reply(&self.input, start) {
+            look.assert(&self.input[start..end]);
+            latencies.push(now - self.due.pop_front().expect("no more replies than commands"));
+            start = end;
+        }
+        self.input.drain(..start);
     }
 }
 

@@ -66,11 +66,46 @@ impl Job {
 }
 
 fn run_once(calls: &Calls, client: &mut Client) {
-    client.run(calls, calls.len(), 100);
+    client.run(calls, 0, calls.len(), 100);
 }
 
-/// Loads a script; its digest, for EVALSHA.
-pub(crate) fn load(control: &mut support::Client, script: &str) -> String {
-    let sha = control.try_call(&[b"SCRIPT", b"LOAD", script.as_bytes()]).expect("a script");
-    redis::from_redis_value(sha).expect("its digest")
+/// Whether the server has a command.
+pub(crate) fn has(control: &mut support::Client, command: &str) -> bool {
+    let found = control.try_call(&[b"COMMAND", b"INFO", command.as_bytes()]).expect("what is known of it");
+    !matches!(redis::from_redis_value::<Vec<support::Value>>(found).expect("a list").as_slice(), [support::Value::Nil])
+}
+
+/// A way to run Lua in the server.
+#[derive(Clone, Copy)]
+pub(crate) enum Lua {
+    /// A script, by its digest: `EVALSHA`.
+    Script,
+    /// A function of a library, from Redis 7.0 on: `FCALL`.
+    Function,
+}
+
+impl Lua {
+    /// The command that calls it.
+    pub(crate) fn command(self) -> &'static str {
+        match self {
+            Self::Script => "EVALSHA",
+            Self::Function => "FCALL",
+        }
+    }
+
+    /// Loads it under this name; the beginning of a call, up to the number of its keys.
+    pub(crate) fn load(self, control: &mut support::Client, name: &str, script: &str) -> String {
+        match self {
+            Self::Script => {
+                let sha = control.try_call(&[b"SCRIPT", b"LOAD", script.as_bytes()]).expect("a script");
+                format!("EVALSHA {}", redis::from_redis_value::<String>(sha).expect("its digest"))
+            }
+            Self::Function => {
+                let function = format!("redis.register_function('{name}', function(KEYS, ARGV)\n{script}\nend)");
+                let library = format!("#!lua name={name}\n{function}");
+                control.try_call(&[b"FUNCTION", b"LOAD", b"REPLACE", library.as_bytes()]).expect("a library");
+                format!("FCALL {name}")
+            }
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! The jobs of the limiters.
 
 use crate::client::Calls;
-use crate::jobs::{Group, HOT_KEYS, INTEGER, Job, NEW, OK, load};
+use crate::jobs::{Group, HOT_KEYS, INTEGER, Job, Lua, NEW, OK, has};
 use crate::peer::Peer;
 use crate::support;
 
@@ -11,6 +11,11 @@ const INCR: &str = "INCR";
 const SET_EX: &str = "SET EX";
 /// The same of a key that does not exist.
 const SET_EX_NEW: &str = "SET EX, new key";
+/// `INCREX key UBOUND n EX s ENX`, from Redis 8.8 and Valkey 9.2 on, of a counter that is below its bound.
+const INCREX: &str = "INCREX";
+/// The least that a module's command with a limiter's arguments and answer costs: it reads three integers, answers
+/// five, and opens no key. `benches/floor.c`.
+const FLOOR: &str = "floor: a command that parses and replies";
 
 /// `CELL.THROTTLE`, and every call passes. The key exists, and its expiry is late enough and stays.
 const ALLOWED: &str = "CELL.THROTTLE allowed";
@@ -42,6 +47,14 @@ const LUA_LOG: &str = "Lua log allowed";
 /// [`SLIDE`] as a script, `slide.lua`.
 const LUA_SLIDE: &str = "Lua slide allowed";
 
+/// The scripts as functions of a library.
+const FUNCTION_ALLOWED: &str = "function throttle allowed";
+const FUNCTION_REFUSED: &str = "function throttle refused";
+const FUNCTION_NEW_KEY: &str = "function throttle, new key";
+const FUNCTION_WINDOW: &str = "function window allowed";
+const FUNCTION_LOG: &str = "function log allowed";
+const FUNCTION_SLIDE: &str = "function slide allowed";
+
 /// [`ALLOWED`] of a peer module.
 const PEER_ALLOWED: &str = "peer allowed";
 /// [`REFUSED`] of a peer module.
@@ -54,7 +67,10 @@ const COST_RATIOS: &[(&str, &str)] = &[
     (ALLOWED, SET_EX),
     (ALLOWED_EXPIRY, SET_EX),
     (ALLOWED, PEER_ALLOWED),
+    (ALLOWED, INCREX),
     (ALLOWED, LUA_ALLOWED),
+    (ALLOWED, FUNCTION_ALLOWED),
+    (REFUSED, FLOOR),
     (REFUSED, PEER_REFUSED),
     (REFUSED, LUA_REFUSED),
     (NEW_KEY, SET_EX_NEW),
@@ -62,8 +78,11 @@ const COST_RATIOS: &[(&str, &str)] = &[
     (NEW_KEY, LUA_NEW_KEY),
     (THREE, ALLOWED),
     (WINDOW, LUA_WINDOW),
+    (WINDOW, FUNCTION_WINDOW),
     (LOG, LUA_LOG),
+    (LOG, FUNCTION_LOG),
     (SLIDE, LUA_SLIDE),
+    (SLIDE, FUNCTION_SLIDE),
 ];
 
 const RATE_RATIOS: &[(&str, &str)] = &[
@@ -99,6 +118,7 @@ const SLIDE_COUNT: i64 = 1_000;
 /// As long as a limiter's state.
 const VALUE: i64 = 1_660_053_600_000_000_000;
 
+const PAIR: &[&str] = &["*2\r\n:…:1\r\n"];
 const PASSED: &[&str] = &["*5\r\n:0\r\n"];
 const LIMITED: &[&str] = &["*5\r\n:1\r\n"];
 const THREE_PASSED: &[&str] = &["*3\r\n*5\r\n:0\r\n"];
@@ -107,6 +127,10 @@ const GONE_AND_PASSED: &[&str] = &[":", "*5\r\n:0\r\n"];
 /// The jobs on this server, with their scripts loaded.
 pub(crate) fn group(control: &mut support::Client, peer: Option<&Peer>) -> Group {
     let mut jobs = core();
+    if has(control, "INCREX") {
+        jobs.push(increx());
+    }
+    jobs.push(floor());
     jobs.extend(throttle(
         [(ALLOWED, 'a'), (REFUSED, 'b'), (NEW_KEY, 'c')],
         "CELL.THROTTLE",
@@ -118,7 +142,10 @@ pub(crate) fn group(control: &mut support::Client, peer: Option<&Peer>) -> Group
     jobs.push(window((WINDOW, 'm'), "CELL.WINDOW", |limiter| format!("CELL.WINDOW {limiter}")));
     jobs.push(log((LOG, 'n'), "CELL.LOG", |limiter| format!("CELL.LOG {limiter}")));
     jobs.push(slide((SLIDE, 'o'), "CELL.SLIDE", |limiter| format!("CELL.SLIDE {limiter}"), 1_000_000_000));
-    jobs.extend(scripts(control));
+    jobs.extend(scripts(control, Lua::Script, SCRIPTS));
+    if has(control, "FCALL") {
+        jobs.extend(scripts(control, Lua::Function, FUNCTIONS));
+    }
     if let Some(Peer { command, .. }) = peer {
         jobs.extend(throttle(
             [(PEER_ALLOWED, 'd'), (PEER_REFUSED, 'e'), (PEER_NEW_KEY, 'f')],
@@ -143,6 +170,16 @@ fn core() -> Vec<Job> {
         Job::new(SET_EX, &["SET"], Calls::new(HOT_KEYS, OK, set('h'))),
         Job::new(SET_EX_NEW, &["SET"], Calls::new(NEW, OK, set('i'))).prepared(without_keys('i')),
     ]
+}
+
+fn increx() -> Job {
+    let calls = Calls::new(HOT_KEYS, PAIR, |n| format!("INCREX {} UBOUND {VALUE} EX 3600 ENX", key('j', n)));
+    Job::new(INCREX, &["INCREX"], calls)
+}
+
+fn floor() -> Job {
+    let calls = Calls::new(HOT_KEYS, &["*5\r\n"], |n| format!("FLOOR.FIVE {} {ROOMY}", key('k', n)));
+    Job::new(FLOOR, &["FLOOR.FIVE"], calls)
 }
 
 /// Removes all keys of a job that needs new ones.
@@ -216,20 +253,36 @@ fn slide((name, letter): (&'static str, char), command: &str, call: impl Fn(Stri
     }))
 }
 
-fn scripts(control: &mut support::Client) -> Vec<Job> {
-    let throttle_sha = load(control, include_str!("lua/throttle.lua"));
+/// The jobs that are scripts, and the letters of their keys: the throttle allowed, refused and of a new key, then
+/// window, log and slide.
+type Names = [(&'static str, char); 6];
+
+const SCRIPTS: Names =
+    [(LUA_ALLOWED, 'p'), (LUA_REFUSED, 'q'), (LUA_NEW_KEY, 'r'), (LUA_WINDOW, 'w'), (LUA_LOG, 'x'), (LUA_SLIDE, 'y')];
+const FUNCTIONS: Names = [
+    (FUNCTION_ALLOWED, 'A'),
+    (FUNCTION_REFUSED, 'B'),
+    (FUNCTION_NEW_KEY, 'C'),
+    (FUNCTION_WINDOW, 'D'),
+    (FUNCTION_LOG, 'E'),
+    (FUNCTION_SLIDE, 'F'),
+];
+
+fn scripts(control: &mut support::Client, lua: Lua, [allowed, refused, new, windows, logs, slides]: Names) -> Vec<Job> {
+    let command = lua.command();
+    let throttle_call = lua.load(control, "throttle", include_str!("lua/throttle.lua"));
     let mut jobs = throttle(
-        [(LUA_ALLOWED, 'p'), (LUA_REFUSED, 'q'), (LUA_NEW_KEY, 'r')],
-        "EVALSHA",
-        |key, quota, quantity| format!("EVALSHA {throttle_sha} 1 {key} {quota} {quantity}"),
+        [allowed, refused, new],
+        command,
+        |key, quota, quantity| format!("{throttle_call} 1 {key} {quota} {quantity}"),
         [None, None],
     );
-    let mut call = |script| {
-        let sha = load(control, script);
-        move |limiter| format!("EVALSHA {sha} 1 {limiter}")
+    let mut call = |name, script| {
+        let call = lua.load(control, name, script);
+        move |limiter| format!("{call} 1 {limiter}")
     };
-    jobs.push(window((LUA_WINDOW, 'w'), "EVALSHA", call(include_str!("lua/window.lua"))));
-    jobs.push(log((LUA_LOG, 'x'), "EVALSHA", call(include_str!("lua/log.lua"))));
-    jobs.push(slide((LUA_SLIDE, 'y'), "EVALSHA", call(include_str!("lua/slide.lua")), 1));
+    jobs.push(window(windows, command, call("window", include_str!("lua/window.lua"))));
+    jobs.push(log(logs, command, call("log", include_str!("lua/log.lua"))));
+    jobs.push(slide(slides, command, call("slide", include_str!("lua/slide.lua")), 1));
     jobs
 }

@@ -1,7 +1,7 @@
 //! The jobs of the meters.
 
 use crate::client::Calls;
-use crate::jobs::{Group, HOT_KEYS, INTEGER, Job, NEW, OK, load};
+use crate::jobs::{Group, HOT_KEYS, INTEGER, Job, Lua, NEW, OK, has};
 use crate::support;
 
 /// `HINCRBY` of an existing field of a day's hash: the total, and 15 hours.
@@ -70,14 +70,21 @@ const LUA_CAP_MONTH: &str = "Lua hit, cap by a month's counter";
 /// [`HIT_CAP_MONTH_30`] as a script, `hit_cap_month_sum.lua`, that adds up the days as the module does.
 const LUA_CAP_MONTH_30: &str = "Lua hit, cap by the sum of 30 days";
 
+/// [`LUA_HIT`] as a function of a library.
+const FUNCTION_HIT: &str = "function hit";
+/// [`LUA_PATH`] as a function of a library.
+const FUNCTION_PATH: &str = "function hit, path of 2";
+
 const COST_RATIOS: &[(&str, &str)] = &[
     (HIT, HINCRBY),
     (HIT_AT, HINCRBY),
     (HIT, MULTI),
     (HIT, LUA_HIT),
     (HIT_AT, LUA_HIT),
+    (HIT_AT, FUNCTION_HIT),
     (HIT_PATH, MULTI_PATH),
     (HIT_PATH, LUA_PATH),
+    (HIT_PATH, FUNCTION_PATH),
     (HIT_UNIQUE, MULTI_UNIQUE),
     (HIT_UNIQUE, LUA_UNIQUE),
     (HIT_ONCE, SADD_THEN_MULTI),
@@ -164,7 +171,10 @@ const A_DAY: &[&str] = &["*50\r\n$3\r\nday\r\n"];
 
 /// The jobs on this server, with their scripts loaded.
 pub(crate) fn group(control: &mut support::Client) -> Group {
-    let jobs = [core(), module(), scripts(control)].into_iter().flatten().collect();
+    let mut jobs = [core(), module(), scripts(control)].into_iter().flatten().collect::<Vec<_>>();
+    if has(control, "FCALL") {
+        jobs.extend(functions(control));
+    }
     Group { jobs, cost_ratios: COST_RATIOS, rate_ratios: RATE_RATIOS }
 }
 
@@ -416,28 +426,50 @@ fn module() -> Vec<Job> {
     ]
 }
 
+/// Loads Lua that counts a hit, and how a call of it reads: of a meter with this letter and number, with more keys and
+/// more arguments than all have.
+fn counts_by(
+    lua: Lua,
+    control: &mut support::Client,
+    name: &str,
+    script: &str,
+) -> impl Fn(char, usize, &[String], &str) -> String + use<> {
+    let call = lua.load(control, name, script);
+    move |letter, n, keys, arguments| {
+        let all = [&[meter(letter, n), day(letter, n)], keys].concat();
+        format!("{call} {} {} {DAY} {HOUR} {arguments}", all.len(), all.join(" "))
+    }
+}
+
+/// [`LUA_HIT`] and [`LUA_PATH`], or the same as functions, with the letters of their meters.
+fn hit_and_path(control: &mut support::Client, lua: Lua, [hit, path]: [(&'static str, char); 2]) -> Vec<Job> {
+    let hit_call = counts_by(lua, control, "hit", include_str!("lua/hit.lua"));
+    let path_call = counts_by(lua, control, "hit_path", include_str!("lua/hit_path.lua"));
+    let path_calls = Calls::new(PATHS, COUNTED, |n| {
+        let (n, endpoint, user) = along(n);
+        let set = self::path(path.1, n);
+        path_call(path.1, n, &[set.clone(), format!("{set}:{endpoint}")], &format!("{endpoint} {user}"))
+    });
+    let hits = Calls::new(HOT_KEYS, COUNTED, |n| hit_call(hit.1, n, &[], ""));
+    vec![
+        Job::new(hit.0, &[lua.command()], hits).seeded(days(hit.1)),
+        Job::new(path.0, &[lua.command()], path_calls).seeded(days(path.1)).seeded(paths(path.1)),
+    ]
+}
+
+fn functions(control: &mut support::Client) -> Vec<Job> {
+    hit_and_path(control, Lua::Function, [(FUNCTION_HIT, 'y'), (FUNCTION_PATH, 'z')])
+}
+
 fn scripts(control: &mut support::Client) -> Vec<Job> {
-    let mut script = |text| {
-        let sha = load(control, text);
-        // All have these keys and arguments first.
-        move |letter, n, keys: &[String], arguments: &str| {
-            let all = [&[meter(letter, n), day(letter, n)], keys].concat();
-            format!("EVALSHA {sha} {} {} {DAY} {HOUR} {arguments}", all.len(), all.join(" "))
-        }
-    };
-    let hit = script(include_str!("lua/hit.lua"));
-    let hit_path = script(include_str!("lua/hit_path.lua"));
+    let mut jobs = hit_and_path(control, Lua::Script, [(LUA_HIT, 's'), (LUA_PATH, 'a')]);
+    let mut script = |text| counts_by(Lua::Script, control, "", text);
     let hit_unique = script(include_str!("lua/hit_unique.lua"));
     let hit_once = script(include_str!("lua/hit_once.lua"));
     let hit_cap_day = script(include_str!("lua/hit_cap_day.lua"));
     let hit_cap_month = script(include_str!("lua/hit_cap_month.lua"));
     let hit_cap_month_sum = script(include_str!("lua/hit_cap_month_sum.lua"));
 
-    let path_call = |n| {
-        let (n, endpoint, user) = along(n);
-        let set = path('a', n);
-        hit_path('a', n, &[set.clone(), format!("{set}:{endpoint}")], &format!("{endpoint} {user}"))
-    };
     let unique_call = |n| {
         let (n, id) = again(n);
         hit_unique('b', n, &[unique('b', n)], &id)
@@ -448,9 +480,7 @@ fn scripts(control: &mut support::Client) -> Vec<Job> {
     let sum_call = |n| hit_cap_month_sum('h', n, &[], &format!("{HIGH} {MONTH}01 {MONTH}31"));
 
     let job = |name, calls| Job::new(name, &["EVALSHA"], calls);
-    vec![
-        job(LUA_HIT, Calls::new(HOT_KEYS, COUNTED, |n| hit('s', n, &[], ""))).seeded(days('s')),
-        job(LUA_PATH, Calls::new(PATHS, COUNTED, path_call)).seeded(days('a')).seeded(paths('a')),
+    jobs.extend([
         job(LUA_UNIQUE, Calls::new(AGAIN, COUNTED, unique_call)).seeded(days('b')).seeded(ids(|n| unique('b', n))),
         job(LUA_ONCE, Calls::new(NEW, COUNTED, |n| once_call('c', n % HOT_KEYS, event(n))))
             .seeded(days('c'))
@@ -466,5 +496,6 @@ fn scripts(control: &mut support::Client) -> Vec<Job> {
             let days: Vec<String> = held_days().map(|day| format!("{day} {day}")).collect();
             format!("ZADD {meter} {}", days.join(" "))
         })),
-    ]
+    ]);
+    jobs
 }

@@ -1,0 +1,96 @@
+//! What is told of the measurements: tables to read, and, for `scripts/draw-performance`, a file of all medians.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::{env, fs};
+
+use crate::jobs::Job;
+use crate::measure::{RATE_DEPTHS, Sample};
+use crate::spread::Spread;
+
+/// What compares two jobs, by their names: this one in units of that one.
+pub(crate) type Pair = (&'static str, &'static str);
+
+/// The medians of one server, on their way to a file, if one is wanted.
+///
+/// A line is a group, what was measured (a job, or `this / that`), the measure, the median, the least and the most, with
+/// tabs between them; lines before them that begin with `#` say on what it was measured.
+pub(crate) struct Record {
+    folder: Option<PathBuf>,
+    lines: String,
+}
+
+impl Record {
+    /// For the folder that `METER_BENCH_RECORD` names, if it is set.
+    pub(crate) fn begin() -> Self {
+        Self { folder: env::var_os("METER_BENCH_RECORD").map(PathBuf::from), lines: String::new() }
+    }
+
+    /// Prints what was measured on, or how.
+    pub(crate) fn head(&mut self, name: &str, value: &str) {
+        println!("{name:10}{value}");
+        writeln!(self.lines, "# {name}: {value}").expect("a string takes what it is given");
+    }
+
+    pub(crate) fn add(&mut self, group: &str, what: &str, measure: &str, Spread { median, min, max }: Spread) {
+        writeln!(self.lines, "{group}\t{what}\t{measure}\t{median:.4}\t{min:.4}\t{max:.4}")
+            .expect("a string takes what it is given");
+    }
+
+    /// Writes the file of this name, if one is wanted.
+    pub(crate) fn write(self, name: &str) {
+        if let Some(folder) = self.folder {
+            fs::create_dir_all(&folder).expect("METER_BENCH_RECORD: a folder");
+            fs::write(folder.join(name), self.lines).expect("METER_BENCH_RECORD: a folder that can be written");
+        }
+    }
+}
+
+pub(crate) fn costs(group: &str, jobs: &[Job], samples: &[Vec<Sample>], record: &mut Record) {
+    println!("\n{:40}{:>10}{:>19}", "microseconds a call", "median", "min - max");
+    for (job, samples) in jobs.iter().zip(samples) {
+        let spread = Spread::of(samples.iter().map(|sample| sample.cost));
+        let Spread { median, min, max } = spread;
+        println!("{:40}{median:10.3}{:>19}", job.name, format!("{min:.3} - {max:.3}"));
+        record.add(group, job.name, "usec", spread);
+    }
+}
+
+pub(crate) fn rates(group: &str, jobs: &[Job], samples: &[Vec<Sample>], record: &mut Record) {
+    print!("\n{:40}", "thousand calls a second");
+    for depth in RATE_DEPTHS {
+        print!("{:>10}{:>17}", format!("depth {depth}"), "min - max");
+    }
+    println!();
+    for (job, samples) in jobs.iter().zip(samples) {
+        print!("{:40}", job.name);
+        for (i, depth) in RATE_DEPTHS.into_iter().enumerate() {
+            let spread = Spread::of(samples.iter().map(|sample| sample.rates[i] / 1e3));
+            let Spread { median, min, max } = spread;
+            print!("{median:10.1}{:>17}", format!("{min:.0} - {max:.0}"));
+            record.add(group, job.name, &format!("thousand/s at depth {depth}"), spread);
+        }
+        println!();
+    }
+}
+
+/// The ratios of two jobs in each round, of a measure with this name.
+pub(crate) fn ratios<T>(
+    group: &str,
+    (measure, title): (&str, &str),
+    pairs: &[Pair],
+    samples_of: impl Fn(&str) -> Option<Vec<T>>,
+    number: impl Fn(&T) -> f64,
+    record: &mut Record,
+) {
+    println!("\n{title:71}{:>8}{:>17}", "median", "min - max");
+    for &(ours, theirs) in pairs {
+        // A peer may not be there, nor a command that is newer than the server.
+        if let (Some(a), Some(b)) = (samples_of(ours), samples_of(theirs)) {
+            let spread = Spread::of(a.iter().zip(&b).map(|(a, b)| number(a) / number(b)));
+            let (Spread { median, min, max }, pair) = (spread, format!("{ours} / {theirs}"));
+            println!("{pair:71}{median:8.2}{:>17}", format!("{min:.2} - {max:.2}"));
+            record.add(group, &pair, &format!("ratio of {measure}"), spread);
+        }
+    }
+}
