@@ -1,4 +1,4 @@
-.PHONY: help demo run build test lint bench bench-quick instructions leaks docs servers clients setup
+.PHONY: help demo run build test lint bench bench-quick scale hot-key instructions leaks docs servers clients setup
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "make %-12s %s\n", $$1, $$2 }'
@@ -26,6 +26,12 @@ bench: build servers ## the commands beside what they replace and beside redis-c
 bench-quick: build servers ## the same in two minutes at most: three short rounds on one server
 	@scripts/fetch-redis-cell
 	METER_BENCH_QUICK=yes cargo bench --locked --bench side_by_side
+
+scale: build servers ## one server beside clusters of one to three nodes, many keys beside one hot key
+	cargo bench --locked --bench scale
+
+hot-key: setup ## what a limit that is spread over several keys refuses too much, simulated and derived
+	cargo bench --locked --bench hot_key
 
 instructions: build servers ## the instructions of each command, beside those that are recorded
 	@scripts/setup count

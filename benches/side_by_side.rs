@@ -47,6 +47,8 @@ mod measure;
 mod meters;
 #[path = "side_by_side/peer.rs"]
 mod peer;
+#[path = "support/record.rs"]
+mod record;
 #[path = "side_by_side/report.rs"]
 mod report;
 #[path = "side_by_side/spread.rs"]
@@ -61,7 +63,7 @@ use client::Client;
 use jobs::Group;
 use measure::{Extent, FULL, QUICK, RATE_DEPTHS, sample};
 use peer::Peer;
-use report::Record;
+use record::Record;
 use support::{Program, Server};
 
 /// The groups, by the names that `METER_BENCH_ONLY` has for them.
@@ -126,7 +128,7 @@ fn bench(program: &Program, groups: &[&str], peer: Option<&Peer>, floor: &Path, 
     }
     let server = Server::start(program, &arguments);
     let mut control = server.connect();
-    let mut record = Record::begin();
+    let mut record = Record::default();
     header(program, &mut control, peer, aof, extent, &mut record);
 
     let mut client = Client::connect(server.port);
@@ -144,7 +146,7 @@ fn bench(program: &Program, groups: &[&str], peer: Option<&Peer>, floor: &Path, 
         compare(name, &group, &mut client, &mut control, extent, &mut record);
     }
     let (major, minor, _) = program.version;
-    record.write(&format!("{}-{major}.{minor}.tsv", program.product));
+    record.save(&format!("{}-{major}.{minor}.tsv", program.product));
 }
 
 /// Measures the jobs of a group, and sets them side by side.
@@ -182,20 +184,24 @@ fn header(
     let machine = machine::describe();
     let pinned = machine::pin(server_pid, 0) && machine::pin(std::process::id(), 1);
     println!();
-    record.head("server", &format!("{} {major}.{minor}.{patch}", program.product));
-    record.head("machine", &machine);
-    record.head("pinned", if pinned { "server to core 0, client to core 1" } else { "no" });
-    record.head("config", &format!("appendonly {}, no replica", if aof { "yes, appendfsync everysec" } else { "no" }));
-    record.head("module", concat!("redis-meter ", env!("CARGO_PKG_VERSION")));
+    report::head("server", &format!("{} {major}.{minor}.{patch}", program.product), record);
+    report::head("machine", &machine, record);
+    report::head("pinned", if pinned { "server to core 0, client to core 1" } else { "no" }, record);
+    report::head(
+        "config",
+        &format!("appendonly {}, no replica", if aof { "yes, appendfsync everysec" } else { "no" }),
+        record,
+    );
+    report::head("module", concat!("redis-meter ", env!("CARGO_PKG_VERSION")), record);
     let none = "none: run scripts/fetch-redis-cell, or set METER_BENCH_PEER";
     let of = |Peer { path, command }: &Peer| {
         format!("{command} of {}", path.file_name().unwrap_or_default().to_string_lossy())
     };
-    record.head("peer", &peer.map_or(none.to_owned(), of));
-    record.head("client", &format!("{} connections", client::CONNECTIONS));
+    report::head("peer", &peer.map_or(none.to_owned(), of), record);
+    report::head("client", &format!("{} connections", client::CONNECTIONS), record);
     let Extent { rounds, cost_calls, rate_calls } = extent;
     let rates: Vec<_> =
         rate_calls.iter().zip(RATE_DEPTHS).map(|(calls, depth)| format!("{calls} at depth {depth}")).collect();
     let calls = format!("{cost_calls} calls of each job for the cost, {}; {rounds} rounds", rates.join(", "));
-    record.head("a round", &calls);
+    report::head("a round", &calls, record);
 }

@@ -9,7 +9,8 @@ use crate::client::{Calls, Client};
 use crate::jobs::{INTEGER, Job, Lua, OK};
 use crate::measure::{Extent, cost, in_rounds};
 use crate::peer::Peer;
-use crate::report::{Pair, Record, ratios};
+use crate::record::Record;
+use crate::report::{Pair, add, ratios};
 use crate::spread::Spread;
 use crate::support;
 
@@ -117,10 +118,10 @@ pub(crate) fn run(
         for (keys, costs) in SIZE_NAMES.iter().zip(costs) {
             let spread = Spread::of(costs.iter().copied());
             print!("{:15.3}{:>17}", spread.median, format!("{:.3} - {:.3}", spread.min, spread.max));
-            record.add(GROUP, kind.name, &format!("usec on {keys}"), spread);
+            add(GROUP, kind.name, &format!("usec on {keys}"), spread, record);
         }
         println!("{:15.1}", bytes);
-        record.add(GROUP, kind.name, "bytes a key", Spread::of([bytes]));
+        add(GROUP, kind.name, "bytes a key", Spread::of([bytes]), record);
     }
     let place = |name: &str| kinds.iter().position(|kind| kind.name == name);
     for (size, keys) in SIZE_NAMES.into_iter().enumerate() {
@@ -131,7 +132,7 @@ pub(crate) fn run(
     }
 
     println!("\n{:40}{:>10.0} calls a second", "half of the peak rate of SET EX", a_second);
-    record.add(GROUP, SET_EX, "half of the peak rate", Spread::of([a_second]));
+    add(GROUP, SET_EX, "half of the peak rate", Spread::of([a_second]), record);
     print!("{:40}", "microseconds until the answer");
     LEVEL_NAMES.iter().for_each(|name| print!("{name:>10}{:>17}", "min - max"));
     println!();
@@ -140,7 +141,7 @@ pub(crate) fn run(
         for (level, name) in LEVEL_NAMES.into_iter().enumerate() {
             let spread = Spread::of(samples.iter().map(|sample| sample.0[level]));
             print!("{:10.1}{:>17}", spread.median, format!("{:.0} - {:.0}", spread.min, spread.max));
-            record.add(GROUP, kind.name, name, spread);
+            add(GROUP, kind.name, name, spread, record);
         }
         println!();
     }

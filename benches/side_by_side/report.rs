@@ -1,49 +1,23 @@
 //! What is told of the measurements: tables to read, and, for `scripts/draw-performance`, a file of all medians.
 
-use std::fmt::Write as _;
-use std::path::PathBuf;
-use std::{env, fs};
-
 use crate::jobs::Job;
 use crate::measure::{RATE_DEPTHS, Sample};
+use crate::record::Record;
 use crate::spread::Spread;
 
 /// What compares two jobs, by their names: this one in units of that one.
 pub(crate) type Pair = (&'static str, &'static str);
 
-/// The medians of one server, on their way to a file, if one is wanted.
-///
-/// A line is a group, what was measured (a job, or `this / that`), the measure, the median, the least and the most, with
-/// tabs between them; lines before them that begin with `#` say on what it was measured.
-pub(crate) struct Record {
-    folder: Option<PathBuf>,
-    lines: String,
+/// Prints what was measured on, or how, and records it.
+pub(crate) fn head(name: &str, value: &str, record: &mut Record) {
+    println!("{name:10}{value}");
+    record.header(name, value);
 }
 
-impl Record {
-    /// For the folder that `METER_BENCH_RECORD` names, if it is set.
-    pub(crate) fn begin() -> Self {
-        Self { folder: env::var_os("METER_BENCH_RECORD").map(PathBuf::from), lines: String::new() }
-    }
-
-    /// Prints what was measured on, or how.
-    pub(crate) fn head(&mut self, name: &str, value: &str) {
-        println!("{name:10}{value}");
-        writeln!(self.lines, "# {name}: {value}").expect("a string takes what it is given");
-    }
-
-    pub(crate) fn add(&mut self, group: &str, what: &str, measure: &str, Spread { median, min, max }: Spread) {
-        writeln!(self.lines, "{group}\t{what}\t{measure}\t{median:.4}\t{min:.4}\t{max:.4}")
-            .expect("a string takes what it is given");
-    }
-
-    /// Writes the file of this name, if one is wanted.
-    pub(crate) fn write(self, name: &str) {
-        if let Some(folder) = self.folder {
-            fs::create_dir_all(&folder).expect("METER_BENCH_RECORD: a folder");
-            fs::write(folder.join(name), self.lines).expect("METER_BENCH_RECORD: a folder that can be written");
-        }
-    }
+/// Records of a group what was measured (a job, or `this / that`), the measure, and the median, the least and the most.
+pub(crate) fn add(group: &str, what: &str, measure: &str, Spread { median, min, max }: Spread, record: &mut Record) {
+    let [median, min, max] = [median, min, max].map(|number| format!("{number:.4}"));
+    record.line(&[&group, &what, &measure, &median, &min, &max]);
 }
 
 pub(crate) fn costs(group: &str, jobs: &[Job], samples: &[Vec<Sample>], record: &mut Record) {
@@ -52,7 +26,7 @@ pub(crate) fn costs(group: &str, jobs: &[Job], samples: &[Vec<Sample>], record: 
         let spread = Spread::of(samples.iter().map(|sample| sample.cost));
         let Spread { median, min, max } = spread;
         println!("{:40}{median:10.3}{:>19}", job.name, format!("{min:.3} - {max:.3}"));
-        record.add(group, job.name, "usec", spread);
+        add(group, job.name, "usec", spread, record);
     }
 }
 
@@ -68,7 +42,7 @@ pub(crate) fn rates(group: &str, jobs: &[Job], samples: &[Vec<Sample>], record: 
             let spread = Spread::of(samples.iter().map(|sample| sample.rates[i] / 1e3));
             let Spread { median, min, max } = spread;
             print!("{median:10.1}{:>17}", format!("{min:.0} - {max:.0}"));
-            record.add(group, job.name, &format!("thousand/s at depth {depth}"), spread);
+            add(group, job.name, &format!("thousand/s at depth {depth}"), spread, record);
         }
         println!();
     }
@@ -90,7 +64,7 @@ pub(crate) fn ratios<T>(
             let spread = Spread::of(a.iter().zip(&b).map(|(a, b)| number(a) / number(b)));
             let (Spread { median, min, max }, pair) = (spread, format!("{ours} / {theirs}"));
             println!("{pair:71}{median:8.2}{:>17}", format!("{min:.2} - {max:.2}"));
-            record.add(group, &pair, &format!("ratio of {measure}"), spread);
+            add(group, &pair, &format!("ratio of {measure}"), spread, record);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A cluster of three nodes, and a client that finds its way in it.
+//! Clusters, and a client that finds its way in one.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -6,21 +6,28 @@ use std::time::Instant;
 
 use super::{Client, PATIENCE, Program, Server, Value, eventually, sleep_ms};
 
+const SLOTS: usize = 16_384;
+
 /// Three nodes that share the slots.
 pub fn three_nodes(program: &Program) -> Vec<Server> {
-    let nodes: Vec<Server> = (0..3).map(|_| Server::start(program, &["--cluster-enabled", "yes"])).collect();
+    nodes(program, 3)
+}
+
+/// So many nodes that share the slots: each has those whose number leaves its place as the remainder.
+pub fn nodes(program: &Program, count: usize) -> Vec<Server> {
+    let nodes: Vec<Server> = (0..count).map(|_| Server::start(program, &["--cluster-enabled", "yes"])).collect();
     for (place, node) in nodes.iter().enumerate() {
-        let slots: Vec<String> = (0..16_384).filter(|slot| slot % 3 == place).map(|slot| slot.to_string()).collect();
+        let slots: Vec<String> = (0..SLOTS).filter(|slot| slot % count == place).map(|slot| slot.to_string()).collect();
         node.connect().run(&format!("CLUSTER SET-CONFIG-EPOCH {}", place + 1));
         node.connect().run(&format!("CLUSTER ADDSLOTS {}", slots.join(" ")));
     }
-    for (one, other) in [(0, 1), (1, 2), (2, 0)] {
-        nodes[one].connect().run(&format!("CLUSTER MEET 127.0.0.1 {}", nodes[other].port));
+    for pair in nodes.windows(2) {
+        pair[0].connect().run(&format!("CLUSTER MEET 127.0.0.1 {}", pair[1].port));
     }
     for node in &nodes {
         eventually("the cluster is up", || {
             let info = node.connect().string("CLUSTER INFO").expect("a text");
-            info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3")
+            info.contains("cluster_state:ok") && info.contains(&format!("cluster_known_nodes:{count}"))
         });
     }
     nodes

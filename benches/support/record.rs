@@ -1,0 +1,30 @@
+//! The numbers of a run for other programs: lines of fields that tabs separate, below lines that say what was measured.
+
+use std::fmt::{Display, Write as _};
+use std::path::Path;
+
+/// Lines that are written at the end, if `METER_BENCH_RECORD` names a folder.
+#[derive(Default)]
+pub(crate) struct Record(String);
+
+impl Record {
+    /// What holds for all lines.
+    pub(crate) fn header(&mut self, name: &str, value: impl Display) {
+        writeln!(self.0, "# {name}: {value}").expect("a string takes what it is given");
+    }
+
+    pub(crate) fn line(&mut self, fields: &[&dyn Display]) {
+        let fields: Vec<_> = fields.iter().map(ToString::to_string).collect();
+        writeln!(self.0, "{}", fields.join("\t")).expect("a string takes what it is given");
+    }
+
+    /// # Panics
+    /// If the file can't be written.
+    pub(crate) fn save(&self, file: &str) {
+        if let Some(folder) = std::env::var_os("METER_BENCH_RECORD") {
+            let path = Path::new(&folder).join(file);
+            std::fs::write(&path, &self.0).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            println!("\nrecorded  {}", path.display());
+        }
+    }
+}
