@@ -8,7 +8,8 @@
 //! same whatever the number of nodes, each that has a core of its own brings as many calls a second as the first did. The
 //! calls a second of this machine are shown too, but where it has fewer cores than nodes, and one for the client, nodes
 //! take turns on a core, and no number of nodes makes it faster. They also turn each other out of its caches; so the nodes
-//! of a cluster are measured one at a time, too, each with its own part of the calls.
+//! of a cluster are measured one at a time, too, each with its own part of the calls. And at the end all processes may run
+//! on any core: then a second node brings what the client and the first leave idle.
 //!
 //! The processor time of a node is what the kernel has booked on its process, and so has the reading of requests and
 //! the writing of answers, unlike the time in INFO commandstats. The client checks each answer, and after each
@@ -163,6 +164,8 @@ struct Trial {
     depth: usize,
     /// Whether the servers are called one after the other, and not at the same time.
     in_turn: bool,
+    /// Whether all processes may run on any core.
+    free: bool,
     /// One for each server of the fleet.
     shares: Vec<Share>,
     samples: Vec<Sample>,
@@ -196,11 +199,15 @@ impl Trial {
         };
         let what = format!("{}-{what}", call.short_name());
         let shares = keyed.into_iter().map(share).collect();
-        Self { what, call, fleet, depth, in_turn: false, shares, samples: Vec::new() }
+        Self { what, call, fleet, depth, in_turn: false, free: false, shares, samples: Vec::new() }
     }
 
     fn in_turn(self) -> Self {
         Self { in_turn: true, ..self }
+    }
+
+    fn free(self) -> Self {
+        Self { free: true, ..self }
     }
 
     fn run(&self, fleet: &mut Fleet) -> Sample {
@@ -306,6 +313,20 @@ fn main() {
     print_header(program, &machine, cores, &placement, rounds, &mut record);
 
     let mut trials = trials(&mut fleets);
+    run(trials.iter_mut().filter(|trial| !trial.free), &mut fleets, rounds);
+    placement.release(&fleets, cores);
+    run(trials.iter_mut().filter(|trial| trial.free), &mut fleets, rounds);
+    assert_meters(&trials, &mut fleets, rounds + 1);
+
+    print_tables(&trials, &fleets);
+    print_million(&trials);
+    record_all(&trials, &fleets, &mut record);
+    record.save("scale.tsv");
+}
+
+/// Measures these in rounds.
+fn run<'a>(trials: impl Iterator<Item = &'a mut Trial>, fleets: &mut [Fleet], rounds: usize) {
+    let mut trials: Vec<_> = trials.collect();
     let count = trials.len();
     for round in 0..=rounds {
         // Each round begins elsewhere, so that no measurement always follows the same pause.
@@ -318,12 +339,6 @@ fn main() {
             }
         }
     }
-    assert_meters(&trials, &mut fleets, rounds + 1);
-
-    print_tables(&trials, &fleets);
-    print_million(&trials);
-    record_all(&trials, &fleets, &mut record);
-    record.save("scale.tsv");
 }
 
 /// Which process runs where.
@@ -338,15 +353,19 @@ impl Placement {
     fn of(fleets: &[Fleet], cores: usize) -> Self {
         let nodes = (cores - 1).min(MOST_NODES);
         let client = nodes..=cores - 1;
-        let mut processes = fleets.iter().flat_map(|fleet| fleet.servers.iter().enumerate());
         let is_pinned = nodes > 0
-            && processes.all(|(place, server)| {
-                let core = place % nodes;
-                let pid = server.connect().info_field("server", "process_id").and_then(|pid| pid.parse().ok());
-                pin(pid.expect("a process"), core..=core)
-            })
+            && processes(fleets).all(|(place, process)| pin(process, place % nodes..=place % nodes))
             && pin(std::process::id(), client.clone());
         if is_pinned { Self::Pinned { nodes, client } } else { Self::Free }
+    }
+
+    /// Lets all of them run on any core.
+    fn release(&self, fleets: &[Fleet], cores: usize) {
+        if let Self::Pinned { .. } = self {
+            for process in processes(fleets).map(|(_, process)| process).chain([std::process::id()]) {
+                assert!(pin(process, 0..=cores - 1), "taskset has kept the processes on a core, and lets them go");
+            }
+        }
     }
 
     fn describe(&self) -> String {
@@ -362,6 +381,14 @@ impl Placement {
             }
         }
     }
+}
+
+/// The processes of all servers, with their places in their fleets.
+fn processes(fleets: &[Fleet]) -> impl Iterator<Item = (usize, u32)> {
+    fleets.iter().flat_map(|fleet| fleet.servers.iter().enumerate()).map(|(place, server)| {
+        let process = server.connect().info_field("server", "process_id").and_then(|pid| pid.parse().ok());
+        (place, process.expect("a process"))
+    })
 }
 
 /// Keeps a process with all its threads on these cores. Whether it is so.
@@ -388,6 +415,10 @@ fn trials(fleets: &mut [Fleet]) -> Vec<Trial> {
                 trials.push(Trial::new("keys-in-turn", call, fleet, DEEP, users.shared(servers)).in_turn());
             }
             trials.push(Trial::new("hot", call, fleet, DEEP, hot.shared(servers)));
+            if fleet > 0 {
+                trials.push(Trial::new("keys-free", call, fleet, DEEP, users.shared(servers)).free());
+                trials.push(Trial::new("hot-free", call, fleet, DEEP, hot.shared(servers)).free());
+            }
         }
         for parts in PARTS {
             let keyed = (0..parts).map(|part| call.on_part(part, parts)).collect();
@@ -494,6 +525,9 @@ fn print_tables(trials: &[Trial], fleets: &[Fleet]) {
             }
             for trial in of(trials, call, &format!("{what}-in-turn")) {
                 print_line(&format!("{}, one at a time", fleets[trial.fleet].name()), trial);
+            }
+            for trial in of(trials, call, &format!("{what}-free")) {
+                print_line(&format!("{}, on any core", fleets[trial.fleet].name()), trial);
             }
         }
         print_head(&format!("{}, a hot key spread", call.name()));

@@ -9,12 +9,15 @@ use std::time::{Duration, Instant};
 
 /// Calls that are made in turn, from the first again after the last, and all answered alike.
 pub(crate) struct Calls {
+    /// How many different ones there are.
+    len: usize,
     /// What a client sends at once. Most calls have one step; one that has to look first has two.
     steps: Vec<Step>,
 }
 
 struct Step {
-    /// One for each call, one after the other, so that a batch of them is one piece.
+    /// One for each call, one after the other, so that a batch of them is one piece; a few calls over and over, so that
+    /// most batches do not reach their end.
     requests: Vec<u8>,
     /// Where each of them begins, and where the last ends.
     bounds: Vec<usize>,
@@ -33,7 +36,7 @@ impl Calls {
     /// `count` different calls. `call` says what the n-th is: one command or several, one a line, their words separated
     /// by blanks. `replies` says how the reply to each of these commands begins and, after `…`, how it ends.
     pub(crate) fn new(count: usize, replies: &'static [&'static str], call: impl Fn(usize) -> String) -> Self {
-        Self { steps: vec![Step::new(count, replies, call)] }
+        Self { len: count, steps: vec![Step::new(count, replies, call)] }
     }
 
     /// With a further step, which each call takes when the replies to the one before are there.
@@ -45,14 +48,17 @@ impl Calls {
 
     /// How many different calls there are.
     pub(crate) fn len(&self) -> usize {
-        self.steps[0].bounds.len() - 1
+        self.len
     }
 }
+
+/// Many times the calls that a connection is sent at once.
+const LEAST_REQUESTS: usize = 10_000;
 
 impl Step {
     fn new(count: usize, replies: &'static [&'static str], call: impl Fn(usize) -> String) -> Self {
         let (mut requests, mut bounds) = (Vec::new(), vec![0]);
-        for n in 0..count {
+        for n in (0..count).cycle().take(count * LEAST_REQUESTS.div_ceil(count.max(1))) {
             let call = call(n);
             assert_eq!(call.lines().count(), replies.len(), "one reply for each command of {call:?}");
             call.lines().for_each(|command| encode(command, &mut requests));
