@@ -55,5 +55,5 @@ impl Micros {
 }
 
 fn ceil_div(dividend: i64, divisor: i64) -> i64 {
-    dividend.div_euclid(divisor) + i64::from(dividend.rem_euclid(divisor) != 0)
+    dividend / divisor + i64::from(dividend % divisor > 0)
 }

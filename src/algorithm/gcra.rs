@@ -110,24 +110,29 @@ impl Quota {
     /// largest r with r × period < (room + 1) × count. Divides in 64 bits where that will do, as `mul_div` does.
     fn fitting(&self, room: i64) -> i64 {
         debug_assert!((0..=self.tolerance.0).contains(&room));
-        let product = (i128::from(room) + 1) * i128::from(self.count) - 1;
-        let cells = match i64::try_from(product) {
-            Ok(product) => product / self.period.0,
-            Err(_) => i64::try_from(product / i128::from(self.period.0)).unwrap_or(self.limit),
+        let (numbers, count, period) =
+            (room.cast_unsigned() + 1, self.count.cast_unsigned(), self.period.0.cast_unsigned());
+        let cells = match numbers.checked_mul(count) {
+            Some(product) => (product - 1) / period,
+            None => u64::try_from((u128::from(numbers) * u128::from(count) - 1) / u128::from(period))
+                .unwrap_or(self.limit.cast_unsigned()),
         };
         // The tolerance is what the limit costs, and an interval is at least a nanosecond: one cell more never fits.
-        debug_assert!(cells <= self.limit);
-        cells
+        debug_assert!(cells <= self.limit.cast_unsigned());
+        cells.cast_signed()
     }
 }
 
 /// ⌊a × b / c⌋ for a, b ≥ 0 and c ≥ 1; `None` if it does not fit. Takes the 64-bit division where that will do: it is
 /// several times faster than the 128-bit one.
+#[inline(always)]
 fn mul_div(a: i64, b: i64, c: i64) -> Option<i64> {
-    match a.checked_mul(b) {
-        Some(product) => Some(product / c),
-        None => i64::try_from(i128::from(a) * i128::from(b) / i128::from(c)).ok(),
-    }
+    let [a, b, c] = [a, b, c].map(i64::cast_unsigned);
+    let quotient = match a.checked_mul(b) {
+        Some(product) => product / c,
+        None => u64::try_from(u128::from(a) * u128::from(b) / u128::from(c)).ok()?,
+    };
+    i64::try_from(quotient).ok()
 }
 
 #[cfg(test)]

@@ -4,30 +4,57 @@ use crate::time::Nanos;
 
 /// An integer in the one form that Redis takes: `0`, or an optional `-` and digits that do not start with `0`.
 /// `None` for everything else (`01`, `+1`, ` 1`, `1.5`, `-0`, an empty string) and for what does not fit in 64 bits.
+#[inline]
 pub(crate) fn parse_integer(text: &[u8]) -> Option<i64> {
-    if text == b"0" {
-        return Some(0);
+    match text {
+        [b'-', digits @ ..] => parse_magnitude(digits)
+            .filter(|&magnitude| magnitude > 0)
+            .and_then(|magnitude| 0i64.checked_sub_unsigned(magnitude)),
+        digits => parse_natural(digits),
     }
-    let (negative, digits) = match text.strip_prefix(b"-") {
-        Some(digits) => (true, digits),
-        None => (false, text),
-    };
-    // Nineteen digits always fit in a u64, so the sum below cannot wrap.
-    if digits.is_empty() || digits.len() > 19 || digits[0] == b'0' {
-        return None;
+}
+
+/// The same, without a sign.
+#[inline]
+pub(crate) fn parse_natural(text: &[u8]) -> Option<i64> {
+    i64::try_from(parse_magnitude(text)?).ok()
+}
+
+#[inline(always)]
+fn parse_magnitude(digits: &[u8]) -> Option<u64> {
+    match digits {
+        [] => None,
+        [b'0', rest @ ..] => rest.is_empty().then_some(0),
+        few if few.len() < 8 => parse_few(0, few),
+        many => parse_many(many),
     }
-    let (eights, rest) = digits.as_chunks::<8>();
-    let mut magnitude: u64 = 0;
-    for eight in eights {
-        magnitude = magnitude * 100_000_000 + parse_eight(*eight)?;
-    }
-    for &digit in rest {
+}
+
+/// The number that `before` and then these digits write, fewer than eight.
+#[inline(always)]
+fn parse_few(before: u64, digits: &[u8]) -> Option<u64> {
+    let mut number = before;
+    for &digit in digits {
         if !digit.is_ascii_digit() {
             return None;
         }
-        magnitude = magnitude * 10 + u64::from(digit - b'0');
+        number = number * 10 + u64::from(digit - b'0');
     }
-    if negative { 0i64.checked_sub_unsigned(magnitude) } else { i64::try_from(magnitude).ok() }
+    Some(number)
+}
+
+#[inline(never)]
+fn parse_many(digits: &[u8]) -> Option<u64> {
+    // Nineteen digits always fit in a u64, so the sums below cannot wrap.
+    if digits.len() > 19 {
+        return None;
+    }
+    let (eights, rest) = digits.as_chunks::<8>();
+    let mut number: u64 = 0;
+    for eight in eights {
+        number = number * 100_000_000 + parse_eight(*eight)?;
+    }
+    parse_few(number, rest)
 }
 
 /// The number that eight digits write, all at once: a TAT or a timestamp has so many that it shows.
@@ -92,7 +119,22 @@ pub(crate) enum PeriodError {
 }
 
 /// A period in seconds, as `60` or `0.25`: above zero, at most nine digits after the point, at most 2⁶³ − 1 ns.
+#[inline(always)]
 pub(crate) fn parse_period(text: &[u8]) -> Result<Nanos, PeriodError> {
+    let (seconds, nanos) = match parse_natural(text) {
+        Some(seconds) => (seconds, 0),
+        None => parse_decimal(text)?,
+    };
+    let period = seconds.checked_mul(1_000_000_000).and_then(|whole| whole.checked_add(nanos));
+    match period.ok_or(PeriodError::TooLong)? {
+        0 => Err(PeriodError::Zero),
+        nanos => Ok(Nanos(nanos)),
+    }
+}
+
+/// Seconds, and the nanoseconds after the point.
+#[inline(never)]
+fn parse_decimal(text: &[u8]) -> Result<(i64, i64), PeriodError> {
     let (whole, fraction) = match text.iter().position(|&byte| byte == b'.') {
         Some(point) => (&text[..point], Some(&text[point + 1..])),
         None => (text, None),
@@ -112,13 +154,7 @@ pub(crate) fn parse_period(text: &[u8]) -> Result<Nanos, PeriodError> {
             nanos = nanos * 10 + i64::from(fraction.get(place).map_or(0, |digit| digit - b'0'));
         }
     }
-    let seconds = parse_integer(whole).ok_or(PeriodError::TooLong)?;
-    let nanos =
-        seconds.checked_mul(1_000_000_000).and_then(|whole| whole.checked_add(nanos)).ok_or(PeriodError::TooLong)?;
-    if nanos == 0 {
-        return Err(PeriodError::Zero);
-    }
-    Ok(Nanos(nanos))
+    Ok((parse_natural(whole).ok_or(PeriodError::TooLong)?, nanos))
 }
 
 #[cfg(test)]

@@ -12,29 +12,39 @@ use crate::time::Nanos;
 const MOST_LEVELS: i64 = crate::store::path::MOST_LEVELS as i64;
 
 /// The argument `name`, an integer within `range`.
+#[inline(always)]
 pub(crate) fn integer(text: Str<'_>, name: &str, range: RangeInclusive<i64>) -> Result<i64, Error> {
-    parse_integer(text.bytes()).filter(|number| range.contains(number)).ok_or_else(|| {
-        let (min, max) = (range.start(), range.end());
-        let wanted = match (*min, *max) {
-            (i64::MIN, i64::MAX) => "an integer of 64 bits".to_owned(),
-            (min, i64::MAX) => format!("an integer of 64 bits, at least {min}"),
-            (min, max) => format!("an integer from {min} to {max}"),
-        };
-        Error::refused(format!("{name} must be {wanted}, not {}", Shown(text.bytes())))
-    })
+    match parse_integer(text.bytes()) {
+        Some(number) if range.contains(&number) => Ok(number),
+        _ => Err(no_integer(text, name, &range)),
+    }
+}
+
+#[cold]
+fn no_integer(text: Str<'_>, name: &str, range: &RangeInclusive<i64>) -> Error {
+    let wanted = match (*range.start(), *range.end()) {
+        (i64::MIN, i64::MAX) => "an integer of 64 bits".to_owned(),
+        (min, i64::MAX) => format!("an integer of 64 bits, at least {min}"),
+        (min, max) => format!("an integer from {min} to {max}"),
+    };
+    Error::refused(format!("{name} must be {wanted}, not {}", Shown(text.bytes())))
 }
 
 /// The argument `name`, a period in seconds.
+#[inline(always)]
 pub(crate) fn period(text: Str<'_>, name: &str) -> Result<Nanos, Error> {
-    parse_period(text.bytes()).map_err(|error| {
-        let wanted = match error {
-            PeriodError::Malformed => "a number of seconds, as 60 or 0.25",
-            PeriodError::TooPrecise => "seconds with at most nine digits after the point",
-            PeriodError::Zero => "more than 0 seconds",
-            PeriodError::TooLong => "at most 9223372036 seconds",
-        };
-        Error::refused(format!("{name} must be {wanted}, not {}", Shown(text.bytes())))
-    })
+    parse_period(text.bytes()).map_err(|error| no_period(text, name, error))
+}
+
+#[cold]
+fn no_period(text: Str<'_>, name: &str, error: PeriodError) -> Error {
+    let wanted = match error {
+        PeriodError::Malformed => "a number of seconds, as 60 or 0.25",
+        PeriodError::TooPrecise => "seconds with at most nine digits after the point",
+        PeriodError::Zero => "more than 0 seconds",
+        PeriodError::TooLong => "at most 9223372036 seconds",
+    };
+    Error::refused(format!("{name} must be {wanted}, not {}", Shown(text.bytes())))
 }
 
 /// The argument `name`, a date.

@@ -2,7 +2,7 @@
 //! say which is the current one, `current` and `previous` are their counts.
 
 use crate::algorithm::answer::Next;
-use crate::algorithm::number::parse_integer;
+use crate::algorithm::number::parse_natural;
 use crate::algorithm::slide::Slide;
 use crate::server::{Access, Constant, Context, Effect, Error, Hash, Key, OwnedStr, Str};
 use crate::time::Nanos;
@@ -67,7 +67,7 @@ impl<'a> StoredSlide<'a> {
 
 fn read(key: &Key<'_, Hash>) -> Option<Slide> {
     let [start, period, current, previous] = key.get_four(fields());
-    let number = |text: Option<OwnedStr>| parse_integer(&text?).filter(|&number| number >= 0);
+    let number = |text: Option<OwnedStr>| parse_natural(&text?);
     let slide = Slide {
         start: Nanos(number(start)?),
         period: Nanos(number(period)?),

@@ -1,7 +1,7 @@
 //! A GCRA limiter's state: a string that holds the TAT as decimal nanoseconds since the epoch, the layout of redis-cell.
 
 use crate::algorithm::answer::Next;
-use crate::algorithm::number::parse_integer;
+use crate::algorithm::number::parse_natural;
 use crate::server::{Access, Context, Effect, Error, Expiry, Key, OwnedStr, Str, Text};
 use crate::time::Nanos;
 
@@ -56,7 +56,7 @@ impl<'a> Tat<'a> {
 }
 
 fn parse(text: &[u8]) -> Option<Nanos> {
-    parse_integer(text).filter(|&nanos| nanos >= 0).map(Nanos)
+    parse_natural(text).map(Nanos)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //! leave. A block is a count of the limit plus one, which expires at the block's end.
 
 use crate::algorithm::answer::Next;
-use crate::algorithm::number::parse_integer;
+use crate::algorithm::number::parse_natural;
 use crate::algorithm::window::Window;
 use crate::server::{Access, Context, Effect, Error, Expiry, Key, OwnedStr, Str, Text};
 
@@ -22,7 +22,7 @@ impl<'a> StoredWindow<'a> {
         let value = match key.value() {
             None => None,
             Some(text) => {
-                let count = parse_integer(text).filter(|&count| count >= 0).ok_or_else(super::no_state)?;
+                let count = parse_natural(text).ok_or_else(super::no_state)?;
                 Some(Window { count, end: key.expiry() })
             }
         };
