@@ -16,22 +16,21 @@ pub(crate) struct Policy {
     pub(crate) period: Nanos,
 }
 
-/// The cells of a log, by the time they were taken, as far as they lie after `since`. Times after now (the clock has
-/// gone back) count as now.
+/// The cells of a log, by the time they were taken. Times after now (the clock has gone back) count as now.
 pub(crate) trait Cells {
-    /// How many there are after `since`.
-    fn count_after(&self, since: Micros) -> i64;
-    /// The time of the `nth` (from 1) oldest after `since`.
-    fn nth_oldest_after(&self, since: Micros, nth: i64) -> Option<Micros>;
-    /// The time of the `nth` (from 1) newest of all.
+    /// How many there are.
+    fn count(&self) -> i64;
+    /// How many there are up to `time`.
+    fn count_up_to(&self, time: Micros) -> i64;
+    /// The time of the `nth` (from 1) newest.
     fn nth_newest(&self, nth: i64) -> Option<Micros>;
 }
 
 /// How a log changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// Cells up to this time leave, and so many are added now.
-    Take { out_of_view: Micros, cells: i64 },
+    /// The oldest so many are out of view and leave, and so many are added now.
+    Take { out_of_view: i64, cells: i64 },
     /// The newest so many leave.
     Return { cells: i64 },
     /// Cells that lie after now are moved to now.
@@ -45,35 +44,36 @@ impl Policy {
     /// If a period from `now` does not fit.
     pub(crate) fn decide(&self, cells: &impl Cells, now: Micros, quantity: i64) -> Result<Decision<Change>, TooLong> {
         now.nanos().0.checked_add(self.period.0).ok_or(TooLong)?;
-        let out_of_view = self.out_of_view(now);
-        let held = cells.count_after(out_of_view);
-        let newest = cells.nth_newest(1);
-        let untouched = match newest {
-            Some(newest) if newest > now => Next::Store(Change::Repair),
-            _ => Next::Keep,
-        };
+        let out_of_view = cells.count_up_to(self.out_of_view(now));
+        let held = cells.count() - out_of_view;
         let leaves = |time: Micros| time.min(now).nanos().0 + self.period.0 - now.nanos().0;
 
-        let (limited, retry_after, left, newest, next) = if quantity > self.limit {
-            (true, None, held, newest, untouched)
-        } else if quantity > 0 {
-            if held + quantity <= self.limit {
-                let change = Change::Take { out_of_view, cells: quantity };
-                (false, None, held + quantity, Some(now), Next::Store(change))
-            } else {
-                let blocking = cells.nth_oldest_after(out_of_view, held + quantity - self.limit);
-                (true, blocking.map(|time| Nanos(leaves(time))), held, newest, untouched)
-            }
-        } else if quantity == 0 || newest.is_none() {
-            (false, None, held, newest, untouched)
+        let (limited, retry_after, left, newest, next) = if quantity > 0 && quantity <= self.limit - held {
+            let change = Change::Take { out_of_view, cells: quantity };
+            (false, None, held + quantity, Some(now), Next::Store(change))
         } else {
-            let returned = quantity.checked_neg().map_or(held, |given| given.min(held));
-            let left = held - returned;
-            if left == 0 {
-                (false, None, 0, None, Next::Clear)
+            let newest = cells.nth_newest(1);
+            let untouched = match newest {
+                Some(newest) if newest > now => Next::Store(Change::Repair),
+                _ => Next::Keep,
+            };
+            if quantity > self.limit {
+                (true, None, held, newest, untouched)
+            } else if quantity > 0 {
+                // With so many and all that are newer there would be one too many.
+                let blocking = cells.nth_newest(self.limit - quantity + 1);
+                (true, blocking.map(|time| Nanos(leaves(time))), held, newest, untouched)
+            } else if quantity == 0 || newest.is_none() {
+                (false, None, held, newest, untouched)
             } else {
-                let newest = cells.nth_newest(returned + 1);
-                (false, None, left, newest, Next::Store(Change::Return { cells: returned }))
+                let returned = quantity.checked_neg().map_or(held, |given| given.min(held));
+                let left = held - returned;
+                if left == 0 {
+                    (false, None, 0, None, Next::Clear)
+                } else {
+                    let newest = cells.nth_newest(returned + 1);
+                    (false, None, left, newest, Next::Store(Change::Return { cells: returned }))
+                }
             }
         };
 

@@ -176,8 +176,7 @@ impl<'a> Request<'a> {
         tat.save(decision.next, now, self.quota.tolerance());
         let cells = queue.pop_tail(taken);
         if let Some(into) = into.filter(|_| taken > 0) {
-            let cells: Vec<_> = cells.iter().map(OwnedStr::as_str).collect();
-            into.commit(&[Some(Effect::ListPush(&cells))]);
+            into.commit(&[Some(Effect::ListPush(OwnedStr::as_strs(&cells)))]);
         }
         stats::CELLS_ALLOWED.add(taken as u64);
         Ok((cells, Next { wait, is_there: there > taken }))

@@ -17,6 +17,9 @@ static ZERO: Constant = Constant::new("0");
 static KEEPTTL: Constant = Constant::new("KEEPTTL");
 static PXAT: Constant = Constant::new("PXAT");
 
+/// At most so many fields or members go into one replicated command.
+const MOST: usize = 512;
+
 /// When a string expires after it is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Expiry {
@@ -26,7 +29,7 @@ pub(crate) enum Expiry {
     At(Millis),
 }
 
-/// One core command, done to one key.
+/// One core command, done to one key; of many fields or members, as many commands as they need.
 #[derive(Clone, Copy)]
 pub(crate) enum Effect<'a> {
     /// `SET key value KEEPTTL`, or with `PXAT`. A new key needs an expiry.
@@ -129,6 +132,30 @@ impl Effect<'_> {
     pub(super) fn replicate(&self, ctx: Context<'_>, key: Str<'_>) {
         let mut arguments = Arguments::of(key);
         match *self {
+            Self::HashSet(pairs) => {
+                for pairs in pairs.chunks(MOST) {
+                    let mut arguments = Arguments::of(key);
+                    for (field, value) in pairs {
+                        arguments.add(*field).add(*value);
+                    }
+                    arguments.send(ctx, c"HSET");
+                }
+            }
+            Self::SortedSetAdd(score, members) => {
+                let score = OwnedStr::from_integer(score);
+                for members in members.chunks(MOST) {
+                    let mut arguments = Arguments::of(key);
+                    for member in members {
+                        arguments.add(score.as_str()).add(*member);
+                    }
+                    arguments.send(ctx, c"ZADD");
+                }
+            }
+            Self::SortedSetRemove(members) => {
+                for members in members.chunks(MOST) {
+                    Arguments::of(key).add_all(members).send(ctx, c"ZREM");
+                }
+            }
             Self::Set(value, Expiry::Keep) => arguments.add(value).add(KEEPTTL.get()).send(ctx, c"SET"),
             Self::Set(value, Expiry::At(at)) => {
                 let at = OwnedStr::from_integer(at.0);
@@ -139,25 +166,11 @@ impl Effect<'_> {
                 let n = OwnedStr::from_integer(i64::try_from(n).unwrap_or(i64::MAX));
                 arguments.add(n.as_str()).send(ctx, c"RPOP");
             }
-            Self::HashSet(pairs) => {
-                for (field, value) in pairs {
-                    arguments.add(*field).add(*value);
-                }
-                arguments.send(ctx, c"HSET");
-            }
             Self::HashDelete(fields) => arguments.add_all(fields).send(ctx, c"HDEL"),
-            Self::SortedSetAdd(score, members) => {
-                let score = OwnedStr::from_integer(score);
-                for member in members {
-                    arguments.add(score.as_str()).add(*member);
-                }
-                arguments.send(ctx, c"ZADD");
-            }
             Self::SortedSetTrim(n) => {
                 let last = OwnedStr::from_integer(i64::try_from(n - 1).unwrap_or(i64::MAX));
                 arguments.add(ZERO.get()).add(last.as_str()).send(ctx, c"ZREMRANGEBYRANK");
             }
-            Self::SortedSetRemove(members) => arguments.add_all(members).send(ctx, c"ZREM"),
             Self::ExpireAt(at) => {
                 let at = OwnedStr::from_integer(at.0);
                 arguments.add(at.as_str()).send(ctx, c"PEXPIREAT");
@@ -178,11 +191,17 @@ impl Effect<'_> {
             }
             Self::ListPush(_) => notify(ctx, raw::REDISMODULE_NOTIFY_LIST, c"lpush", key),
             Self::ListPop(_) => notify(ctx, raw::REDISMODULE_NOTIFY_LIST, c"rpop", key),
-            Self::HashSet(_) => notify(ctx, raw::REDISMODULE_NOTIFY_HASH, c"hset", key),
+            Self::HashSet(pairs) => {
+                pairs.chunks(MOST).for_each(|_| notify(ctx, raw::REDISMODULE_NOTIFY_HASH, c"hset", key));
+            }
             Self::HashDelete(_) => notify(ctx, raw::REDISMODULE_NOTIFY_HASH, c"hdel", key),
-            Self::SortedSetAdd(..) => notify(ctx, raw::REDISMODULE_NOTIFY_ZSET, c"zadd", key),
+            Self::SortedSetAdd(_, members) => {
+                members.chunks(MOST).for_each(|_| notify(ctx, raw::REDISMODULE_NOTIFY_ZSET, c"zadd", key));
+            }
             Self::SortedSetTrim(_) => notify(ctx, raw::REDISMODULE_NOTIFY_ZSET, c"zremrangebyrank", key),
-            Self::SortedSetRemove(_) => notify(ctx, raw::REDISMODULE_NOTIFY_ZSET, c"zrem", key),
+            Self::SortedSetRemove(members) => {
+                members.chunks(MOST).for_each(|_| notify(ctx, raw::REDISMODULE_NOTIFY_ZSET, c"zrem", key));
+            }
             Self::ExpireAt(_) => notify(ctx, raw::REDISMODULE_NOTIFY_GENERIC, c"expire", key),
             Self::Persist => notify(ctx, raw::REDISMODULE_NOTIFY_GENERIC, c"persist", key),
             Self::Delete => {}

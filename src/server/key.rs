@@ -455,10 +455,12 @@ impl Key<'_, SortedSet> {
     /// How many members have scores up to `max`.
     pub(crate) fn count_up_to(&self, max: i64) -> usize {
         let mut seen = 0;
-        self.each_scored(Order::Ascending, f64::NEG_INFINITY, super::effect::score_of(max), |_, _| {
+        self.begin(Order::Ascending, f64::NEG_INFINITY, super::effect::score_of(max));
+        while seen < FEW && !self.is_at_end() {
             seen += 1;
-            seen < FEW
-        });
+            self.advance(Order::Ascending);
+        }
+        self.stop();
         if seen < FEW {
             return seen;
         }
@@ -477,23 +479,28 @@ impl Key<'_, SortedSet> {
             let place = place.as_str();
             return self.ctx.call(c"ZRANGE", &[self.name, place, place, WITH_SCORES.get()])?.text_at(1)?.parse().ok();
         }
-        let (mut seen, mut found) = (0, None);
-        self.each_scored(order, f64::NEG_INFINITY, f64::INFINITY, |_, score| {
-            found = (seen == steps).then_some(score);
-            seen += 1;
-            found.is_none()
-        });
-        found
+        self.begin(order, f64::NEG_INFINITY, f64::INFINITY);
+        for _ in 0..steps {
+            self.advance(order);
+        }
+        let found = self.current();
+        self.stop();
+        found.map(|(_, score)| score)
+    }
+
+    /// Whether a range has come to its end.
+    fn is_at_end(&self) -> bool {
+        if !self.exists {
+            return true;
+        }
+        let end_reached = api!(RedisModule_ZsetRangeEndReached);
+        // SAFETY: the key exists and holds a sorted set; without a range the end is reached.
+        unsafe { end_reached(self.raw) != 0 }
     }
 
     /// The member that a range has come to, and its score; `None` at the range's end.
     pub(crate) fn current(&self) -> Option<(OwnedStr, f64)> {
-        if !self.exists {
-            return None;
-        }
-        let end_reached = api!(RedisModule_ZsetRangeEndReached);
-        // SAFETY: the key exists and holds a sorted set; without a range the end is reached.
-        if unsafe { end_reached(self.raw) } != 0 {
+        if self.is_at_end() {
             return None;
         }
         let current = api!(RedisModule_ZsetRangeCurrentElement);

@@ -53,6 +53,7 @@ impl<'a> Str<'a> {
 }
 
 /// A string that the module has made and frees.
+#[repr(transparent)]
 pub(crate) struct OwnedStr(Str<'static>);
 
 impl OwnedStr {
@@ -80,6 +81,12 @@ impl OwnedStr {
     /// The string, borrowed.
     pub(crate) fn as_str(&self) -> Str<'_> {
         self.0
+    }
+
+    /// The strings, borrowed.
+    pub(crate) fn as_strs(strings: &[Self]) -> &[Str<'_>] {
+        // SAFETY: an `OwnedStr` is laid out as the `Str` that it wraps, whose life is shortened to that of the owners.
+        unsafe { slice::from_raw_parts(strings.as_ptr().cast(), strings.len()) }
     }
 
     /// The string, with the one reference that whoever takes it must give back.

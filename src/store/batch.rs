@@ -12,9 +12,6 @@ static ID: Constant = Constant::new("id");
 /// Bytes of an id: 128 bits in hexadecimal digits.
 const ID_LEN: usize = 32;
 
-/// At most so many fields go into one replicated command.
-const CHUNK: usize = 512;
-
 /// A batch.
 pub(crate) struct Batch {
     pub(crate) id: Vec<u8>,
@@ -71,8 +68,7 @@ impl Batch {
         pairs.extend(fields.iter().map(OwnedStr::as_str).zip(values.iter().map(OwnedStr::as_str)));
         let name = meter.batch_key();
         if let Ok(hash) = Key::<Hash>::write(ctx, name.as_str()) {
-            let effects: Vec<_> = pairs.chunks(CHUNK).map(|pairs| Some(Effect::HashSet(pairs))).collect();
-            hash.commit(&effects);
+            hash.commit(&[Some(Effect::HashSet(&pairs))]);
         }
     }
 

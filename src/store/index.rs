@@ -13,9 +13,6 @@ use super::meter::Meter;
 /// At most so many entries of days that are gone are cleared away when a day is opened.
 const MOST_CLEARED: usize = 4;
 
-/// At most so many members go into one replicated command.
-const CHUNK: usize = 512;
-
 /// A change to the index, checked and ready to be made.
 pub(crate) struct IndexChange<'a> {
     index: Key<'a, SortedSet>,
@@ -66,8 +63,7 @@ impl<'a> IndexChange<'a> {
                 let members: Vec<OwnedStr> = days.iter().map(|day| OwnedStr::new(&day.digits())).collect();
                 let held = members.iter().map(OwnedStr::as_str).filter(|member| index.score(*member).is_some());
                 let held: Vec<_> = held.collect();
-                let effects: Vec<_> = held.chunks(CHUNK).map(|days| Some(Effect::SortedSetRemove(days))).collect();
-                index.commit(&effects);
+                index.commit(&[(!held.is_empty()).then_some(Effect::SortedSetRemove(&held))]);
             }
             Change::Hold { day, expire_at, gone } => {
                 let member = OwnedStr::new(&day.digits());
@@ -80,8 +76,7 @@ impl<'a> IndexChange<'a> {
                 };
                 let members = [member.as_str()];
                 let add = (!held).then_some(Effect::SortedSetAdd(i64::from(day.number()), &members));
-                let gone: Vec<_> = gone.iter().map(OwnedStr::as_str).collect();
-                let clear = (!gone.is_empty()).then_some(Effect::SortedSetRemove(&gone));
+                let clear = (!gone.is_empty()).then(|| Effect::SortedSetRemove(OwnedStr::as_strs(&gone)));
                 index.commit(&[add, clear, expiry]);
             }
         }

@@ -9,11 +9,8 @@ use crate::time::Micros;
 
 use super::expiry;
 
-/// At most so many members go into one replicated command.
-const CHUNK: usize = 512;
-
 /// At most so many cells are trimmed by a call that takes fewer.
-const MOST_TRIMMED: usize = 256;
+const MOST_TRIMMED: i64 = 256;
 
 /// A log's key, open.
 pub(crate) struct StoredLog<'a> {
@@ -49,26 +46,23 @@ impl<'a> StoredLog<'a> {
             Next::Store(Change::Take { out_of_view, cells }) => {
                 // At least as many leave as are added, if as many are out of view: so the set never outgrows the limit,
                 // and no call pays for all that have left since the last one.
-                let stale = self.key.count_up_to(out_of_view.0);
-                let most = usize::try_from(cells).unwrap_or(usize::MAX).max(MOST_TRIMMED);
-                (Some(stale.min(most)).filter(|&n| n > 0), vec![], self.names(now, cells))
+                let most = cells.max(MOST_TRIMMED);
+                let trim = usize::try_from(out_of_view.min(most)).ok().filter(|&n| n > 0);
+                (trim, vec![], self.names(now, cells))
             }
         };
         let early = self.after(now);
-        let early: Vec<_> = early.iter().map(OwnedStr::as_str).collect();
-        let removed: Vec<_> = removed.iter().map(OwnedStr::as_str).collect();
-        let added: Vec<_> = added.iter().map(OwnedStr::as_str).collect();
         let newest =
             if added.is_empty() { self.nth_newest(i64::try_from(removed.len()).unwrap_or(0) + 1) } else { Some(now) };
         let expiry = newest.and_then(|newest| expiry::due(self.key.expiry(), needed(newest), policy.period));
         // What is added comes first: a set that is empty for a moment would lose its expiry.
-        let effects = (early.chunks(CHUNK).chain(added.chunks(CHUNK)))
-            .map(|members| Effect::SortedSetAdd(now.0, members))
-            .chain(removed.chunks(CHUNK).map(Effect::SortedSetRemove))
-            .chain(trim.map(Effect::SortedSetTrim))
-            .chain(expiry.map(Effect::ExpireAt));
-        let effects: Vec<_> = effects.map(Some).collect();
-        self.key.commit(&effects);
+        self.key.commit(&[
+            any(&early).map(|members| Effect::SortedSetAdd(now.0, members)),
+            any(&added).map(|members| Effect::SortedSetAdd(now.0, members)),
+            any(&removed).map(Effect::SortedSetRemove),
+            trim.map(Effect::SortedSetTrim),
+            expiry.map(Effect::ExpireAt),
+        ]);
     }
 
     /// The members that lie after `now`.
@@ -101,8 +95,9 @@ impl<'a> StoredLog<'a> {
             }
             next == 0
         });
-        let mut names = Vec::new();
-        while i64::try_from(names.len()).is_ok_and(|len| len < cells) {
+        let cells = usize::try_from(cells).unwrap_or(0);
+        let mut names = Vec::with_capacity(cells);
+        while names.len() < cells {
             let name = name(now, next);
             next += 1;
             if self.key.score(name.as_str()).is_none() {
@@ -114,19 +109,23 @@ impl<'a> StoredLog<'a> {
 }
 
 impl Cells for StoredLog<'_> {
-    fn count_after(&self, since: Micros) -> i64 {
-        i64::try_from(self.key.len() - self.key.count_up_to(since.0)).unwrap_or(i64::MAX)
+    fn count(&self) -> i64 {
+        i64::try_from(self.key.len()).unwrap_or(i64::MAX)
     }
 
-    fn nth_oldest_after(&self, since: Micros, nth: i64) -> Option<Micros> {
-        let rank = self.key.count_up_to(since.0) + usize::try_from(nth).ok()?.checked_sub(1)?;
-        self.key.score_at(rank).map(time)
+    fn count_up_to(&self, time: Micros) -> i64 {
+        i64::try_from(self.key.count_up_to(time.0)).unwrap_or(i64::MAX)
     }
 
     fn nth_newest(&self, nth: i64) -> Option<Micros> {
         let above = usize::try_from(nth).ok()?;
         self.key.score_at(self.key.len().checked_sub(above)?).map(time)
     }
+}
+
+/// The members, if there are any.
+fn any(members: &[OwnedStr]) -> Option<&[Str<'_>]> {
+    Some(OwnedStr::as_strs(members)).filter(|members| !members.is_empty())
 }
 
 /// The member `<time>-<number>`. The width of the number keeps the order of members that of their numbers.

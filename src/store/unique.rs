@@ -51,8 +51,7 @@ pub(crate) fn count(ctx: Context<'_>, meter: Meter<'_>, days: &[Day]) -> Result<
     if names.is_empty() {
         return Ok(None);
     }
-    let keys: Vec<Str<'_>> = names.iter().map(OwnedStr::as_str).collect();
-    ctx.count_union(&keys).map(Some).ok_or_else(no_hyperloglog)
+    ctx.count_union(OwnedStr::as_strs(&names)).map(Some).ok_or_else(no_hyperloglog)
 }
 
 fn no_hyperloglog() -> Error {

@@ -23,16 +23,16 @@ const LAST: i64 = i64::MAX / TICK;
 struct Held(Vec<Micros>);
 
 impl Cells for Held {
-    fn count_after(&self, since: Micros) -> i64 {
-        in_64_bits(self.0.iter().filter(|&&time| time > since).count())
+    fn count(&self) -> i64 {
+        in_64_bits(self.0.len())
     }
 
-    fn nth_oldest_after(&self, since: Micros, nth: i64) -> Option<Micros> {
-        self.0.iter().copied().filter(|&time| time > since).nth(index(nth))
+    fn count_up_to(&self, time: Micros) -> i64 {
+        in_64_bits(self.0.iter().filter(|&&cell| cell <= time).count())
     }
 
     fn nth_newest(&self, nth: i64) -> Option<Micros> {
-        self.0.iter().copied().rev().nth(index(nth))
+        self.0.iter().copied().rev().nth(size(nth - 1))
     }
 }
 
@@ -50,8 +50,7 @@ impl Held {
         match change {
             Change::Take { out_of_view, cells } => {
                 // It may trim more than it adds, but no promise needs that.
-                let stale = self.0.iter().filter(|&&time| time <= out_of_view).count();
-                self.0.drain(..stale.min(size(cells)));
+                self.0.drain(..size(out_of_view.min(cells)));
                 self.0.extend(repeat_n(now, size(cells)));
             }
             Change::Return { cells } => self.0.truncate(self.0.len() - size(cells)),
@@ -66,10 +65,6 @@ fn in_64_bits(number: usize) -> i64 {
 
 fn size(cells: i64) -> usize {
     usize::try_from(cells).expect("0 at least")
-}
-
-fn index(nth: i64) -> usize {
-    size(nth - 1)
 }
 
 /// The numbers of a limiter, and the contract's rules on them: all is found by counting cells, in ns of 128 bits.
@@ -163,6 +158,11 @@ impl Limiter {
 
     fn held(&self) -> i64 {
         self.terms.count(&self.cells, i128::from(self.now) * i128::from(TICK))
+    }
+
+    /// How many cells lie after now.
+    fn ahead(&self) -> i64 {
+        self.cells.count() - self.cells.count_up_to(Micros(self.now))
     }
 
     /// How many ticks a period lasts, the last of which it may share with the next.
@@ -521,7 +521,7 @@ proptest! {
         prop_assume!(newest > 0);
         limiter.now = newest - ((back - 1) % newest + 1);
         let quantity = cells.min(limiter.terms.limit + 1);
-        let ahead = limiter.cells.count_after(Micros(limiter.now));
+        let ahead = limiter.ahead();
         let held = limiter.held();
         let answer = limiter.call(quantity);
         let taken = if answer.limited { 0 } else { quantity };
@@ -530,7 +530,7 @@ proptest! {
         prop_assert!(answer.retry_after.is_none_or(|wait| wait <= answer.reset_after));
         let now = limiter.cells.0.iter().filter(|time| time.0 == limiter.now).count();
         prop_assert!(in_64_bits(now) >= ahead + taken, "stored even though refused");
-        prop_assert_eq!(limiter.cells.count_after(Micros(limiter.now)), 0);
+        prop_assert_eq!(limiter.ahead(), 0);
         prop_assert!(limiter.would_pass(limiter.ticks(), limiter.terms.limit));
     }
 
