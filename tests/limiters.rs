@@ -419,6 +419,20 @@ fn a_log_of_many_cells_counts_and_trims_as_one_of_few() {
 }
 
 #[test]
+fn a_cell_counts_where_another_of_its_name_is_there_with_an_older_time() {
+    on_every_server(|server| {
+        let mut redis = server.connect();
+        // Within a script the clock stands still where the server offers that, so that both logs name their cells alike.
+        let script = "redis.call('CELL.LOG', 'other', 3, 3600) \
+                      local name = redis.call('ZRANGE', 'other', 0, 0)[1] \
+                      redis.call('ZADD', 'u', string.format('%.0f', string.match(name, '%d+') - 1000), name) \
+                      return redis.call('CELL.LOG', 'u', 3, 3600)[3]";
+        assert_eq!(redis.try_call(&[b"EVAL", script.as_bytes(), b"0"]), Ok(Value::Int(1)));
+        assert_eq!(redis.int("ZCARD u"), 2);
+    });
+}
+
+#[test]
 fn cells_that_lie_ahead_of_the_clock_count_as_taken_now() {
     on_every_server(|server| {
         let mut redis = server.connect();
@@ -469,9 +483,12 @@ fn effects_of_the_family_are_core_commands() {
         sleep_ms(60);
         redis.run("CELL.LOG l 9 0.05");
         redis.run("CELL.LOG l 9 0.05 -1");
+        redis.run("CELL.LOG many 1000 3600 600");
         let known = ["SET", "ZADD", "PEXPIREAT", "HSET", "ZREMRANGEBYRANK", "UNLINK", "MULTI", "EXEC", "ZREM"];
         let commands = server.appended();
         assert!(commands.iter().all(|words| known.contains(&words[0].as_str())), "{commands:?}");
+        let many = commands.iter().filter(|words| words[0] == "ZADD" && words[1] == "many");
+        assert_eq!(many.map(|words| (words.len() - 2) / 2).collect::<Vec<_>>(), [512, 88]);
         let lines: Vec<String> = commands.iter().map(|words| words.join(" ")).collect();
         assert!(lines[0].starts_with("SET w 1 PXAT ") || lines[1].starts_with("SET w 1 PXAT "), "{lines:?}");
         assert!(lines.contains(&"SET w 2 KEEPTTL".to_owned()), "{lines:?}");

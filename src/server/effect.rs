@@ -44,6 +44,8 @@ pub(crate) enum Effect<'a> {
     HashDelete(&'a [Str<'a>]),
     /// `ZADD key score member [score member …]`, all with the same score
     SortedSetAdd(i64, &'a [Str<'a>]),
+    /// The same, of members that `Key::add_new` has added with this score.
+    SortedSetAdded(i64, &'a [Str<'a>]),
     /// `ZREM key member [member …]`
     SortedSetRemove(&'a [Str<'a>]),
     /// `ZREMRANGEBYRANK key 0 n-1`: the `n` (≥ 1) members with the lowest scores
@@ -106,6 +108,7 @@ impl Effect<'_> {
                     unsafe { add(key, score_of(score), member.raw(), ptr::null_mut()) };
                 }
             }
+            Self::SortedSetAdded(..) => {}
             Self::SortedSetRemove(members) => {
                 for member in members {
                     sorted_set_remove(key, member.raw());
@@ -141,7 +144,7 @@ impl Effect<'_> {
                     arguments.send(ctx, c"HSET");
                 }
             }
-            Self::SortedSetAdd(score, members) => {
+            Self::SortedSetAdd(score, members) | Self::SortedSetAdded(score, members) => {
                 let score = OwnedStr::from_integer(score);
                 for members in members.chunks(MOST) {
                     let mut arguments = Arguments::of(key);
@@ -195,7 +198,7 @@ impl Effect<'_> {
                 pairs.chunks(MOST).for_each(|_| notify(ctx, raw::REDISMODULE_NOTIFY_HASH, c"hset", key));
             }
             Self::HashDelete(_) => notify(ctx, raw::REDISMODULE_NOTIFY_HASH, c"hdel", key),
-            Self::SortedSetAdd(_, members) => {
+            Self::SortedSetAdd(_, members) | Self::SortedSetAdded(_, members) => {
                 members.chunks(MOST).for_each(|_| notify(ctx, raw::REDISMODULE_NOTIFY_ZSET, c"zadd", key));
             }
             Self::SortedSetTrim(_) => notify(ctx, raw::REDISMODULE_NOTIFY_ZSET, c"zremrangebyrank", key),

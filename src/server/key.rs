@@ -399,6 +399,15 @@ impl Key<'_, SortedSet> {
         (found == ok()).then_some(score)
     }
 
+    /// Adds a member if it is not there, and says whether it was added: [`Effect::SortedSetAdded`] is to tell of it.
+    pub(crate) fn add_new(&self, score: i64, member: Str<'_>) -> bool {
+        let add = api!(RedisModule_ZsetAdd);
+        let mut flags = raw::REDISMODULE_ZADD_NX.cast_signed();
+        // SAFETY: the key is open for writing and holds a sorted set or nothing; the member is a live string.
+        unsafe { add(self.raw, effect::score_of(score), member.raw(), &raw mut flags) };
+        flags & raw::REDISMODULE_ZADD_ADDED.cast_signed() != 0
+    }
+
     /// The members with scores from `min` to `max` and their scores, in this order; `take` says of each whether to go on.
     pub(crate) fn each_scored(&self, order: Order, min: f64, max: f64, mut take: impl FnMut(OwnedStr, f64) -> bool) {
         self.begin(order, min, max);

@@ -48,7 +48,7 @@ impl<'a> StoredLog<'a> {
                 // and no call pays for all that have left since the last one.
                 let most = cells.max(MOST_TRIMMED);
                 let trim = usize::try_from(out_of_view.min(most)).ok().filter(|&n| n > 0);
-                (trim, vec![], self.names(now, cells))
+                (trim, vec![], self.add(now, cells))
             }
         };
         let early = self.after(now);
@@ -57,8 +57,8 @@ impl<'a> StoredLog<'a> {
         let expiry = newest.and_then(|newest| expiry::due(self.key.expiry(), needed(newest), policy.period));
         // What is added comes first: a set that is empty for a moment would lose its expiry.
         self.key.commit(&[
+            any(&added).map(|members| Effect::SortedSetAdded(now.0, members)),
             any(&early).map(|members| Effect::SortedSetAdd(now.0, members)),
-            any(&added).map(|members| Effect::SortedSetAdd(now.0, members)),
             any(&removed).map(Effect::SortedSetRemove),
             trim.map(Effect::SortedSetTrim),
             expiry.map(Effect::ExpireAt),
@@ -85,9 +85,9 @@ impl<'a> StoredLog<'a> {
         members
     }
 
-    /// Names for so many new members of `now`, none of which is there. Most often there is no other of that microsecond;
-    /// in a transaction, whose time stands still, the numbers go on from the last one's.
-    fn names(&self, now: Micros, cells: i64) -> Vec<OwnedStr> {
+    /// Adds so many members of `now`, none of which was there. Most often there is no other of that microsecond; in a
+    /// transaction, whose time stands still, the numbers go on from the last one's.
+    fn add(&self, now: Micros, cells: i64) -> Vec<OwnedStr> {
         let mut next = 0u64;
         self.key.each_scored(Order::Descending, score(now), score(now), |member, _| {
             if let Some(number) = number_in(&member, now) {
@@ -96,15 +96,15 @@ impl<'a> StoredLog<'a> {
             next == 0
         });
         let cells = usize::try_from(cells).unwrap_or(0);
-        let mut names = Vec::with_capacity(cells);
-        while names.len() < cells {
+        let mut added = Vec::with_capacity(cells);
+        while added.len() < cells {
             let name = name(now, next);
             next += 1;
-            if self.key.score(name.as_str()).is_none() {
-                names.push(name);
+            if self.key.add_new(now.0, name.as_str()) {
+                added.push(name);
             }
         }
-        names
+        added
     }
 }
 
