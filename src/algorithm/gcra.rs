@@ -59,7 +59,8 @@ impl Quota {
     #[inline(always)]
     pub(crate) fn decide(&self, tat: Option<Nanos>, now: Nanos, quantity: i64) -> Result<Decision<Nanos>, TooLong> {
         let horizon = now.0.checked_add(self.tolerance.0).ok_or(TooLong)?;
-        let start = tat.map_or(now.0, |tat| tat.0.clamp(now.0, horizon));
+        // No `clamp`, which would look whether the bounds are in order.
+        let start = tat.map_or(now.0, |tat| tat.0.max(now.0).min(horizon));
         let untouched = match tat {
             Some(tat) if tat.0 > horizon => Next::Store(Nanos(horizon)),
             _ => Next::Keep,
