@@ -243,7 +243,8 @@ fn days_that_expire_are_passed_over_by_every_reader() {
         for rest in ["", ":path", ":unique"] {
             redis.run(&format!("PEXPIRE m:day:20220810{rest} 1"));
         }
-        eventually("the day has expired", || redis.int("EXISTS m:day:20220810 m:day:20220810:path") == 0);
+        let keys = "m:day:20220810 m:day:20220810:path m:day:20220810:unique";
+        eventually("the day has expired", || redis.int(&format!("EXISTS {keys}")) == 0);
         assert_eq!(redis.counts("METER.DAYS m"), counts([("20220809", 1), ("20220811", 3)]));
         let span = "m FROM 20220101 TO 20221231";
         assert_eq!(redis.counts(&format!("METER.KPI {span}")), counts([("20220809", 1), ("20220811", 3)]));
