@@ -2,6 +2,8 @@
 
 use crate::time::Millis;
 
+use super::number::{PAIRS, parse_eight};
+
 /// Milliseconds in an hour; UTC without leap seconds, as Unix time has it.
 const MILLIS_PER_HOUR: i64 = 3_600_000;
 const MILLIS_PER_DAY: i64 = 24 * MILLIS_PER_HOUR;
@@ -52,10 +54,10 @@ impl Hour {
 /// The UTC day and hour of an instant, which lies between the epoch and the year 9999.
 pub(crate) fn day_and_hour(at: Millis) -> (Day, Hour) {
     debug_assert!((0..END_OF_TIME.0).contains(&at.0));
-    let day = Day::from_days(at.0.div_euclid(MILLIS_PER_DAY));
-    let hour = at.0.rem_euclid(MILLIS_PER_DAY) / MILLIS_PER_HOUR;
+    let hours = at.0 / MILLIS_PER_HOUR;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0..=23")]
-    (day, Hour(hour as u8))
+    let hour = (hours % 24) as u8;
+    (Day::from_days(hours / 24), Hour(hour))
 }
 
 impl Month {
@@ -86,12 +88,12 @@ impl Month {
     }
 }
 
-/// The last digits of a number.
+/// The last digits of a number; `N` is even.
 fn digits<const N: usize>(mut number: u32) -> [u8; N] {
     let mut digits = [b'0'; N];
-    for digit in digits.iter_mut().rev() {
-        *digit += (number % 10) as u8;
-        number /= 10;
+    for pair in digits.as_chunks_mut::<2>().0.iter_mut().rev() {
+        *pair = PAIRS[(number % 100) as usize];
+        number /= 100;
     }
     digits
 }
@@ -109,14 +111,7 @@ impl Day {
             [a, b, c, d, e, f, g, h] => [a, b, c, d, e, f, g, h],
             _ => return None,
         };
-        let mut number = 0;
-        for digit in digits {
-            if !digit.is_ascii_digit() {
-                return None;
-            }
-            number = number * 10 + u32::from(digit - b'0');
-        }
-        let day = Self(number);
+        let day = Self(parse_eight(digits)?);
         day.exists().then_some(day)
     }
 
@@ -181,19 +176,18 @@ impl Day {
         era * 146_097 + day_of_era - 719_468
     }
 
-    /// The inverse of [`Day::days`]; the same source, civil_from_days.
+    /// The inverse of [`Day::days`]; the same source, civil_from_days. From the year 1 on nothing is negative.
     fn from_days(days: i64) -> Self {
-        let days = days + 719_468;
-        let era = days.div_euclid(146_097);
-        let day_of_era = days.rem_euclid(146_097);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "years 1 to 9999 only")]
+        let days = (days + 719_468) as u32;
+        let (era, day_of_era) = (days / 146_097, days % 146_097);
         let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
         let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
         let shifted_month = (5 * day_of_year + 2) / 153;
         let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
         let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-        let year = year_of_era + era * 400 + i64::from(month <= 2);
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "years 1 to 9999 only")]
-        Self((year * 10_000 + month * 100 + day) as u32)
+        let year = year_of_era + era * 400 + u32::from(month <= 2);
+        Self(year * 10_000 + month * 100 + day)
     }
 }
 

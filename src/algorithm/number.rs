@@ -52,14 +52,14 @@ fn parse_many(digits: &[u8]) -> Option<u64> {
     let (eights, rest) = digits.as_chunks::<8>();
     let mut number: u64 = 0;
     for eight in eights {
-        number = number * 100_000_000 + parse_eight(*eight)?;
+        number = number * 100_000_000 + u64::from(parse_eight(*eight)?);
     }
     parse_few(number, rest)
 }
 
 /// The number that eight digits write, all at once: a TAT or a timestamp has so many that it shows.
 #[inline(always)]
-fn parse_eight(digits: [u8; 8]) -> Option<u64> {
+pub(super) fn parse_eight(digits: [u8; 8]) -> Option<u32> {
     let text = u64::from_le_bytes(digits);
     // A byte below '0' has its high bit set by the difference, one above '9' by the sum.
     let too_low = text.wrapping_sub(0x3030_3030_3030_3030);
@@ -70,11 +70,12 @@ fn parse_eight(digits: [u8; 8]) -> Option<u64> {
     // Neighbours are put together: digits to pairs, pairs to fours, fours to eight. The first digit is the lowest byte.
     let pairs = (too_low.wrapping_mul(10) + (too_low >> 8)) & 0x00FF_00FF_00FF_00FF;
     let fours = (pairs.wrapping_mul(100) + (pairs >> 16)) & 0x0000_FFFF_0000_FFFF;
-    Some((fours.wrapping_mul(10_000) + (fours >> 32)) & 0xFFFF_FFFF)
+    #[expect(clippy::cast_possible_truncation, reason = "the number is the lower half")]
+    Some((fours.wrapping_mul(10_000) + (fours >> 32)) as u32)
 }
 
 /// All pairs of digits, one after the other.
-const PAIRS: [[u8; 2]; 100] = {
+pub(super) const PAIRS: [[u8; 2]; 100] = {
     let mut pairs = [[b'0'; 2]; 100];
     let mut number = 0u8;
     while number < 100 {

@@ -51,17 +51,30 @@ impl<'a> Meter<'a> {
 
     /// The key of a day's counts, `K:day:20220809`.
     pub(crate) fn day_key(&self, day: Day) -> OwnedStr {
-        self.derived(&[b":day:", &day.digits()])
+        let mut rest = *b":day:00000000";
+        rest[5..].copy_from_slice(&day.digits());
+        self.derived(&[&rest])
     }
 
     /// The key of the ids of events that were counted in a day, `K:day:20220809:once`.
     pub(crate) fn once_key(&self, day: Day) -> OwnedStr {
-        self.derived(&[b":day:", &day.digits(), b":once"])
+        let mut rest = *b":day:00000000:once";
+        rest[5..13].copy_from_slice(&day.digits());
+        self.derived(&[&rest])
+    }
+
+    /// The key of the distinct ids of a day, `K:day:20220809:unique`.
+    pub(crate) fn unique_key(&self, day: Day) -> OwnedStr {
+        let mut rest = *b":day:00000000:unique";
+        rest[5..13].copy_from_slice(&day.digits());
+        self.derived(&[&rest])
     }
 
     /// The key of a month, `K:month:202208`.
     pub(crate) fn month_key(&self, month: Month) -> OwnedStr {
-        self.derived(&[b":month:", &month.digits()])
+        let mut rest = *b":month:000000";
+        rest[7..].copy_from_slice(&month.digits());
+        self.derived(&[&rest])
     }
 
     /// The key of the open batch, `K:batch`.
@@ -82,8 +95,12 @@ impl<'a> Meter<'a> {
     /// How the names of all derived keys begin: `K:`, to be continued.
     pub(crate) fn name_start(&self) -> Vec<u8> {
         let mut name = Vec::with_capacity(SHORT);
-        for part in self.start() {
-            name.extend_from_slice(part);
+        if self.tagged {
+            name.push(b'{');
+        }
+        name.extend_from_slice(self.key.bytes());
+        if self.tagged {
+            name.push(b'}');
         }
         name.push(b':');
         name
@@ -126,16 +143,10 @@ impl<'a> Meter<'a> {
         if ctx.may_be_elsewhere(self.key, derived) { Err(Error::TryAgain) } else { Ok(()) }
     }
 
-    /// `K`, or in a cluster `{K}` if it has no hash tag of its own.
-    fn start(&self) -> [&'a [u8]; 3] {
-        let (open, close): (&[u8], &[u8]) = if self.tagged { (b"{", b"}") } else { (b"", b"") };
-        [open, self.key.bytes(), close]
-    }
-
+    /// `K`, or in a cluster `{K}` if it has no hash tag of its own, and after it `rest`.
     fn derived(&self, rest: &[&[u8]]) -> OwnedStr {
-        let start = self.start();
-        let parts = || start.iter().chain(rest);
-        let len = parts().map(|part| part.len()).sum();
+        let key = self.key.bytes();
+        let len = key.len() + 2 * usize::from(self.tagged) + rest.iter().map(|part| part.len()).sum::<usize>();
         let mut short = [0; SHORT];
         let mut long = Vec::new();
         let name = match short.get_mut(..len) {
@@ -146,9 +157,19 @@ impl<'a> Meter<'a> {
             }
         };
         let mut at = 0;
-        for part in parts() {
+        let mut put = |part: &[u8]| {
             name[at..at + part.len()].copy_from_slice(part);
             at += part.len();
+        };
+        if self.tagged {
+            put(b"{");
+        }
+        put(key);
+        if self.tagged {
+            put(b"}");
+        }
+        for part in rest {
+            put(part);
         }
         OwnedStr::new(name)
     }

@@ -16,7 +16,7 @@ pub(crate) fn rest(day: Day) -> Vec<u8> {
 /// # Errors
 /// It is no string, or [`Error::TryAgain`].
 pub(crate) fn key(ctx: Context<'_>, meter: Meter<'_>, day: Day) -> Result<OwnedStr, Error> {
-    let name = meter.rest_key(&rest(day));
+    let name = meter.unique_key(day);
     meter.read::<Text>(ctx, &name)?;
     Ok(name)
 }
@@ -43,7 +43,7 @@ pub(crate) fn add(ctx: Context<'_>, name: &OwnedStr, id: Str<'_>, expire_at: Opt
 pub(crate) fn count(ctx: Context<'_>, meter: Meter<'_>, days: &[Day]) -> Result<Option<i64>, Error> {
     let mut names = Vec::new();
     for &day in days {
-        let name = meter.rest_key(&rest(day));
+        let name = meter.unique_key(day);
         if meter.read::<Text>(ctx, &name)?.exists() {
             names.push(name);
         }
