@@ -68,7 +68,7 @@ impl Command for MeterKpi {
             }
             What::Span { from, to, by, path } => {
                 let bars = read_span(ctx, meter, from, to, by, &path)?;
-                ctx.reply_counts(bars.iter().map(|bar| (bar.name.as_bytes(), bar.count)));
+                ctx.reply_counts(bars.iter().map(|bar| (bar.name.text(), bar.count)));
             }
         }
         Ok(())
@@ -109,11 +109,11 @@ impl Bucket {
     }
 
     /// The name of the bucket that a day is in.
-    fn name(self, day: Day) -> String {
+    fn name(self, day: Day) -> Name {
         match self {
-            Self::Hour | Self::Day => format!("{:08}", day.number()),
-            Self::Month => format!("{:06}", day.month().number()),
-            Self::Total => "total".to_owned(),
+            Self::Hour | Self::Day => Name::new(&day.digits()),
+            Self::Month => Name::new(&day.month().digits()),
+            Self::Total => Name::new(b"total"),
         }
     }
 }
@@ -166,8 +166,32 @@ fn read_day(ctx: Context<'_>, meter: Meter<'_>, day: Day) -> Result<(day::Counts
 
 /// A bucket's name and count.
 struct Bar {
-    name: String,
+    name: Name,
     count: i64,
+}
+
+/// The name of a bucket. The longest, of an hour, has ten digits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Name {
+    bytes: [u8; 10],
+    len: usize,
+}
+
+impl Name {
+    fn new(text: &[u8]) -> Self {
+        let mut bytes = [0; 10];
+        bytes[..text.len()].copy_from_slice(text);
+        Self { bytes, len: text.len() }
+    }
+
+    fn of_hour(day: Day, hour: Hour) -> Self {
+        let [a, b, c, d, e, f, g, h] = day.digits();
+        Self::new(&[a, b, c, d, e, f, g, h, b'0' + hour.number() / 10, b'0' + hour.number() % 10])
+    }
+
+    fn text(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
 }
 
 /// The buckets of a span that have a count, in the order of time.
@@ -194,7 +218,7 @@ fn read_span(
         counted.push(held);
         if by == Bucket::Hour {
             for (hour, count) in Hour::all().zip(day::all(&counts)?.hours) {
-                add(&mut bars, format!("{:08}{:02}", held.number(), hour.number()), count)?;
+                add(&mut bars, Name::of_hour(held, hour), count)?;
             }
         } else {
             add(&mut bars, by.name(held), day::total(&counts)?.unwrap_or(0))?;
@@ -204,19 +228,20 @@ fn read_span(
         && path.is_empty()
         && let Some(count) = unique::count(ctx, meter, &counted)?.filter(|&count| count > 0)
     {
-        bars.push(Bar { name: "unique".to_owned(), count });
+        bars.push(Bar { name: Name::new(b"unique"), count });
     }
     Ok(bars)
 }
 
 /// Adds to the last bucket if it has this name, else begins a new one. Days come in order, so that buckets do.
-fn add(bars: &mut Vec<Bar>, name: String, count: i64) -> Result<(), Error> {
+fn add(bars: &mut Vec<Bar>, name: Name, count: i64) -> Result<(), Error> {
     match bars.last_mut() {
         _ if count == 0 => {}
         Some(last) if last.name == name => {
             last.count = last.count.checked_add(count).ok_or_else(|| {
                 Error::refused(format!(
-                    "bucket {name} adds up to more than 9223372036854775807: ask for a shorter span"
+                    "bucket {} adds up to more than 9223372036854775807: ask for a shorter span",
+                    String::from_utf8_lossy(name.text())
                 ))
             })?;
         }

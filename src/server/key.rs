@@ -347,7 +347,7 @@ impl Key<'_, Hash> {
     }
 
     /// Calls `visit` with each field and its value. A field may be visited twice in a hash that is being resized.
-    pub(crate) fn each(&self, visit: &mut dyn FnMut(&[u8], &[u8])) {
+    pub(crate) fn each<F: FnMut(&[u8], &[u8])>(&self, mut visit: F) {
         if !self.exists {
             return;
         }
@@ -355,24 +355,23 @@ impl Key<'_, Hash> {
         // SAFETY: takes nothing.
         let cursor = unsafe { create() };
         let scan = api!(RedisModule_ScanKey);
-        let mut visit = visit;
         // SAFETY: the key exists and holds a hash; the cursor is live; `visit_field` takes back what is passed as
-        // `&mut &mut dyn FnMut`, which outlives the call.
-        while unsafe { scan(self.raw, cursor, Some(visit_field), (&raw mut visit).cast()) } != 0 {}
+        // `&mut F`, which outlives the call.
+        while unsafe { scan(self.raw, cursor, Some(visit_field::<F>), (&raw mut visit).cast()) } != 0 {}
         let destroy = api!(RedisModule_ScanCursorDestroy);
         // SAFETY: made above, freed once.
         unsafe { destroy(cursor) };
     }
 }
 
-unsafe extern "C" fn visit_field(
+unsafe extern "C" fn visit_field<F: FnMut(&[u8], &[u8])>(
     _key: *mut RedisModuleKey,
     field: *mut RedisModuleString,
     value: *mut RedisModuleString,
     visit: *mut c_void,
 ) {
-    // SAFETY: `each` passed a pointer to its `&mut dyn FnMut` and waits for this call.
-    let visit = unsafe { &mut *visit.cast::<&mut dyn FnMut(&[u8], &[u8])>() };
+    // SAFETY: `each` passed a pointer to its `F` and waits for this call.
+    let visit = unsafe { &mut *visit.cast::<F>() };
     // SAFETY: the server keeps both strings for the call.
     let field = unsafe { Str::from_raw(field) };
     // SAFETY: as above.

@@ -90,7 +90,7 @@ pub(crate) fn all(day: &Key<'_, Hash>) -> Result<Counts, Error> {
         return Ok(counts);
     }
     let mut wrong = None;
-    day.each(&mut |field, value| {
+    day.each(|field, value| {
         let place = if field == b"day" {
             &mut counts.day
         } else if let Some(hour) = parse_hour(field) {
@@ -145,8 +145,12 @@ fn parse_count(text: &[u8]) -> Option<i64> {
 }
 
 fn parse_hour(field: &[u8]) -> Option<Hour> {
-    let number = parse_integer(field)?;
-    Hour::new(u8::try_from(number).ok()?)
+    let number = match *field {
+        [digit @ b'0'..=b'9'] => digit - b'0',
+        [ten @ b'1'..=b'2', digit @ b'0'..=b'9'] => (ten - b'0') * 10 + digit - b'0',
+        _ => return None,
+    };
+    Hour::new(number)
 }
 
 fn no_count(field: &[u8]) -> Error {
