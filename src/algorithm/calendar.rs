@@ -55,7 +55,7 @@ impl Hour {
 pub(crate) fn day_and_hour(at: Millis) -> (Day, Hour) {
     debug_assert!((0..END_OF_TIME.0).contains(&at.0));
     let hours = at.0 / MILLIS_PER_HOUR;
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0..=23")]
+    #[expect(clippy::cast_sign_loss, reason = "0..=23")]
     let hour = (hours % 24) as u8;
     (Day::from_days(hours / 24), Hour(hour))
 }

@@ -4,7 +4,7 @@
 
 use crate::algorithm::calendar::{Day, END_OF_TIME, day_and_hour};
 use crate::algorithm::tally::{Tally, TallyError};
-use crate::server::{Arg, Command, Context, Error, KeyUse, Keys, Kind, OwnedStr, Shown, Spec, Str};
+use crate::server::{Arg, Command, Context, Counter, Error, KeyUse, Keys, Kind, OwnedStr, Shown, Spec, Str};
 use crate::store::day::{find, is_last, save};
 use crate::store::held::{self, Finder};
 use crate::store::index::IndexChange;
@@ -78,59 +78,88 @@ impl Command for MeterHit {
         let counts = meter.write(ctx, &name)?;
         let found = find(&counts, hour)?;
         let before = found.tally();
-        // Most hits have none of the options that need more keys.
-        let names = path::keys(meter, day, &request.path);
-        let extras = match request.has_extras() {
-            true => Some(Extras::open(ctx, meter, day, now, &request, &names)?),
-            false => None,
+        let (path_keys, unique_key, once_key) = request.keys(meter, day);
+        let breakdown = match request.path.is_empty() {
+            true => None,
+            false => Some(Breakdown::open(ctx, meter, day, &request.path, &path_keys)?),
+        };
+        let unique = match (request.unique, &unique_key) {
+            (Some(id), Some(key)) => Some(unique::Id::open(ctx, meter, key, id)?),
+            _ => None,
+        };
+        let event = match (request.once, &once_key) {
+            (Some(id), Some(key)) => Some(Event::open(ctx, meter, key, id, remembered_until(day, now)?)?),
+            _ => None,
         };
 
         let n = request.n;
+        let reply_uncounted = |counter: &Counter| {
+            counter.add(n.unsigned_abs());
+            ctx.reply_integers([before.day, before.hour, 0]);
+        };
         if n == 0 {
             ctx.reply_integers([before.day, before.hour, 0]);
             return Ok(());
         }
-        if extras.as_ref().is_some_and(Extras::is_duplicate) {
-            stats::HITS_DUPLICATE.add(n.unsigned_abs());
-            ctx.reply_integers([before.day, before.hour, 0]);
+        let is_open = found.day.is_some() && found.hour.is_some();
+        let new_expiry = retention.expire_at.filter(|&at| counts.expiry() != Some(at));
+        // A duplicate is one whatever else it asks for. Where more has to be looked at, or may be refused when something
+        // has been written, its event is looked up first; else remembering it will tell whether it is known.
+        let is_known = || event.as_ref().is_some_and(Event::is_known);
+        let is_plain = n > 0 && is_open && new_expiry.is_none() && request.cap.is_none() && unique.is_none();
+        if !is_plain && is_known() {
+            reply_uncounted(&stats::HITS_DUPLICATE);
             return Ok(());
         }
         if n > 0
             && let Some(cap) = request.cap
             && cap.is_exceeded(ctx, meter, day, before, n, now)?
         {
-            stats::HITS_CAPPED.add(n.unsigned_abs());
-            ctx.reply_integers([before.day, before.hour, 0]);
+            reply_uncounted(&stats::HITS_CAPPED);
             return Ok(());
         }
-        let after = before.plus(n).map_err(tally_error)?;
-        let extras = extras.map(|extras| extras.plus(n)).transpose()?;
+        let counted = before.plus(n).map_err(tally_error);
+        let counted = counted.and_then(|after| Ok((after, breakdown.map(|path| path.plus(n)).transpose()?)));
+        let (after, path) = match counted {
+            Err(_) if is_plain && is_known() => {
+                reply_uncounted(&stats::HITS_DUPLICATE);
+                return Ok(());
+            }
+            counted => counted?,
+        };
 
         let last = is_last(&counts, after);
         // The expiry is set when it is not the right one yet, and never on a key that goes.
-        let wanted = retention.expire_at.filter(|_| !last);
-        let expire_at = wanted.filter(|&at| counts.expiry() != Some(at));
-        let expiry = wanted.or_else(|| counts.expiry());
+        let expire_at = new_expiry.filter(|_| !last);
+        let expiry = || retention.expire_at.filter(|_| !last).or_else(|| counts.expiry());
         let moved = match expire_at {
             // The config has changed since the day was opened: all that belongs to it goes when it goes.
             Some(at) if counts.exists() => Finder::new(ctx, meter).find(day)?.map(|held| (held, at)),
             _ => None,
         };
-        let day_goes = last && !first_level_stays(ctx, meter, day, extras.as_ref())?;
+        let day_goes = last && !first_level_stays(ctx, meter, day, path.as_ref())?;
         // Its ids go with it; they are looked at first, as all that is written.
         let ids = if day_goes { Some(unique::key(ctx, meter, day)?) } else { None };
         let index = if day_goes {
             Some(IndexChange::remove(ctx, meter, vec![day])?)
-        } else if found.day.is_none() || found.hour.is_none() || expire_at.is_some() {
+        } else if !is_open || expire_at.is_some() {
             let kept_from = retention.kept_from.filter(|_| !counts.exists());
-            Some(IndexChange::hold(ctx, meter, day, expiry, kept_from)?)
+            Some(IndexChange::hold(ctx, meter, day, expiry(), kept_from)?)
         } else {
             None
         };
 
-        // The first to be written is what may still be refused.
-        if let Some(extras) = extras {
-            extras.save(ctx, expiry)?;
+        // The first to be written is what may still be refused. A HyperLogLog cannot forget; a correction leaves it as it
+        // is.
+        if let Some(id) = unique.filter(|_| n > 0) {
+            id.add(ctx, expiry())?;
+        }
+        if event.is_some_and(|event| !event.remember(ctx)) {
+            reply_uncounted(&stats::HITS_DUPLICATE);
+            return Ok(());
+        }
+        if let Some(path) = path {
+            path.save(expiry());
         }
         save(counts, hour, after, expire_at);
         if let Some((held, at)) = moved {
@@ -199,9 +228,10 @@ impl<'a> Request<'a> {
         Ok(Self { key: *key, n: n.unwrap_or(1), at, path: members.unwrap_or_default(), unique, once, cap })
     }
 
-    /// Whether it touches more than the counts of the day and the hour.
-    fn has_extras(&self) -> bool {
-        !self.path.is_empty() || self.unique.is_some() || self.once.is_some()
+    /// The keys that it touches besides that of the counts: of its path, of the distinct ids, and of the events.
+    fn keys(&self, meter: Meter<'_>, day: Day) -> (Vec<OwnedStr>, Option<OwnedStr>, Option<OwnedStr>) {
+        let unique = self.unique.map(|_| meter.unique_key(day));
+        (path::keys(meter, day, &self.path), unique, self.once.map(|_| meter.once_key(day)))
     }
 
     /// The instant to count at.
@@ -294,72 +324,6 @@ fn ensure_whole_month(day: Day, now: Millis) -> Result<(), Error> {
     Ok(())
 }
 
-/// What a hit touches besides the counts of the day and the hour.
-struct Extras<'a> {
-    breakdown: Breakdown<'a>,
-    unique: Option<(OwnedStr, Str<'a>)>,
-    event: Option<(Event<'a>, Millis)>,
-}
-
-impl<'a> Extras<'a> {
-    fn open(
-        ctx: Context<'a>,
-        meter: Meter<'a>,
-        day: Day,
-        now: Millis,
-        request: &'a Request<'a>,
-        names: &'a [OwnedStr],
-    ) -> Result<Self, Error> {
-        let breakdown = Breakdown::open(ctx, meter, day, &request.path, names)?;
-        let unique = match request.unique {
-            Some(id) => Some((unique::key(ctx, meter, day)?, id)),
-            None => None,
-        };
-        let event = match request.once {
-            Some(id) => {
-                let kept_until = remembered_until(day, now)?;
-                Some((Event::find(ctx, meter, day, id)?, kept_until))
-            }
-            None => None,
-        };
-        Ok(Self { breakdown, unique, event })
-    }
-
-    fn is_duplicate(&self) -> bool {
-        self.event.as_ref().is_some_and(|(event, _)| event.is_known())
-    }
-
-    fn plus(self, n: i64) -> Result<CountedExtras<'a>, Error> {
-        // A HyperLogLog cannot forget; a correction leaves it as it is.
-        let unique = self.unique.filter(|_| n > 0);
-        Ok(CountedExtras { path: self.breakdown.plus(n)?, unique, event: self.event })
-    }
-}
-
-/// The same, counted and ready to be written.
-struct CountedExtras<'a> {
-    path: path::Counted<'a>,
-    unique: Option<(OwnedStr, Str<'a>)>,
-    event: Option<(Event<'a>, Millis)>,
-}
-
-impl CountedExtras<'_> {
-    /// Writes them. What belongs to the day expires at `expire_at`, if it is given.
-    ///
-    /// # Errors
-    /// The key of the unique ids holds something else; nothing has been changed.
-    fn save(self, ctx: Context<'_>, expire_at: Option<Millis>) -> Result<(), Error> {
-        if let Some((name, id)) = self.unique {
-            unique::add(ctx, &name, id, expire_at)?;
-        }
-        if let Some((event, kept_until)) = self.event {
-            event.remember(ctx, kept_until)?;
-        }
-        self.path.save(expire_at);
-        Ok(())
-    }
-}
-
 /// Until when the ids of a day's events are remembered, by the config `once-days`.
 fn remembered_until(day: Day, now: Millis) -> Result<Millis, Error> {
     let days = settings::ONCE_DAYS.get();
@@ -378,9 +342,9 @@ fn first_level_stays(
     ctx: Context<'_>,
     meter: Meter<'_>,
     day: Day,
-    extras: Option<&CountedExtras<'_>>,
+    path: Option<&path::Counted<'_>>,
 ) -> Result<bool, Error> {
-    match extras.and_then(|extras| extras.path.empties_first_level()) {
+    match path.and_then(path::Counted::empties_first_level) {
         Some(empties) => Ok(!empties),
         None => held::has_breakdown(ctx, meter, day),
     }

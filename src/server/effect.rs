@@ -216,8 +216,8 @@ impl Effect<'_> {
 }
 
 /// Tells replicas and the AOF of a core command that the server has run on `key` as it is.
-pub(super) fn replicate(ctx: Context<'_>, command: &CStr, key: Str<'_>, arguments: &[Str<'_>]) {
-    Arguments::of(key).add_all(arguments).send(ctx, command);
+pub(super) fn replicate(ctx: Context<'_>, command: &CStr, key: Str<'_>, argument: Str<'_>) {
+    Arguments::of(key).add(argument).send(ctx, command);
 }
 
 /// Puts `value` into an existing string, in place where the length is the same; the expiry stays.

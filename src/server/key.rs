@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, c_int, c_void};
 use std::marker::PhantomData;
-use std::{iter, ptr, slice};
+use std::{ptr, slice};
 
 use redis_module::raw::{self, RedisModuleKey, RedisModuleString};
 
@@ -182,30 +182,25 @@ impl<'a, T: ValueType> Key<'a, T> {
 
 impl<'a, T: ValueType> Key<'a, T> {
     /// Runs a core command that writes this key, for which the API has no function, and replicates it as it is if its
-    /// answer satisfies `changed`. The server itself tells who watches the key, and fires the events.
+    /// answer satisfies `changed`; whether it does. The server itself tells who watches the key, and fires the events.
     ///
     /// # Errors
     /// The server refuses; nothing has been changed.
-    fn run(
-        self,
-        command: &CStr,
-        arguments: &[Str<'_>],
-        changed: impl FnOnce(&CallReply) -> bool,
-    ) -> Result<(), Refusal> {
+    fn run(self, command: &CStr, argument: Str<'_>, changed: impl FnOnce(&CallReply) -> bool) -> Result<bool, Refusal> {
         let (ctx, name) = (self.ctx, self.name);
         drop(self);
-        let all: Vec<Str<'_>> = iter::once(name).chain(arguments.iter().copied()).collect();
-        let reply = ctx.call(command, &all).filter(|reply| !reply.is_error()).ok_or(Refusal)?;
-        if changed(&reply) {
-            effect::replicate(ctx, command, name, arguments);
+        let reply = ctx.call(command, &[name, argument]).filter(|reply| !reply.is_error()).ok_or(Refusal)?;
+        let changed = changed(&reply);
+        if changed {
+            effect::replicate(ctx, command, name, argument);
         }
-        Ok(())
+        Ok(changed)
     }
 
     /// `RENAME key to`; a value at `to` is replaced. The expiry goes with it.
     pub(crate) fn rename(self, to: Str<'_>) {
         if self.exists {
-            let renamed = self.run(c"RENAME", &[to], |_| true);
+            let renamed = self.run(c"RENAME", to, |_| true);
             debug_assert!(renamed.is_ok(), "both keys are of one slot, and the first exists");
         }
     }
@@ -245,7 +240,7 @@ impl<'a> Key<'a, Text> {
     /// # Errors
     /// The key holds a string that is no HyperLogLog. Nothing has been changed.
     pub(crate) fn add_to_hyperloglog(self, element: Str<'_>) -> Result<(), Refusal> {
-        self.run(c"PFADD", &[element], |reply| reply.integer() == 1)
+        self.run(c"PFADD", element, |reply| reply.integer() == 1).map(drop)
     }
 }
 
@@ -255,10 +250,11 @@ impl Key<'_, Set> {
         self.exists && self.ctx.call(c"SISMEMBER", &[self.name, member]).is_some_and(|reply| reply.integer() == 1)
     }
 
-    /// `SADD key member`.
-    pub(crate) fn insert(self, member: Str<'_>) {
-        let inserted = self.run(c"SADD", &[member], |reply| reply.integer() == 1);
+    /// `SADD key member`: whether it was not there before.
+    pub(crate) fn insert(self, member: Str<'_>) -> bool {
+        let inserted = self.run(c"SADD", member, |reply| reply.integer() == 1);
         debug_assert!(inserted.is_ok(), "the key holds a set or nothing");
+        inserted.unwrap_or(true)
     }
 }
 

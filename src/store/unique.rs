@@ -21,19 +21,34 @@ pub(crate) fn key(ctx: Context<'_>, meter: Meter<'_>, day: Day) -> Result<OwnedS
     Ok(name)
 }
 
-/// Counts an id. The key expires at `expire_at`, if it is given.
-///
-/// # Errors
-/// The key holds another string. Nothing has been changed.
-pub(crate) fn add(ctx: Context<'_>, name: &OwnedStr, id: Str<'_>, expire_at: Option<Millis>) -> Result<(), Error> {
-    let key = Key::<Text>::write(ctx, name.as_str())?;
-    key.add_to_hyperloglog(id).map_err(|_| no_hyperloglog())?;
-    if let Some(at) = expire_at {
-        let key = Key::<Text>::write(ctx, name.as_str())?;
-        let moved = key.expiry() != Some(at);
-        key.commit(&[moved.then_some(Effect::ExpireAt(at))]);
+/// An id of a day, to be counted.
+pub(crate) struct Id<'a> {
+    name: &'a OwnedStr,
+    ids: Key<'a, Text>,
+    id: Str<'a>,
+}
+
+impl<'a> Id<'a> {
+    /// The id `id` of the day whose key of ids `name` is.
+    ///
+    /// # Errors
+    /// The key is no string, or [`Error::TryAgain`].
+    pub(crate) fn open(ctx: Context<'a>, meter: Meter<'_>, name: &'a OwnedStr, id: Str<'a>) -> Result<Self, Error> {
+        Ok(Self { name, ids: meter.read(ctx, name)?, id })
     }
-    Ok(())
+
+    /// Counts it. The key expires at `expire_at`, if it is given.
+    ///
+    /// # Errors
+    /// The key holds another string. Nothing has been changed.
+    pub(crate) fn add(self, ctx: Context<'_>, expire_at: Option<Millis>) -> Result<(), Error> {
+        let expire_at = expire_at.filter(|&at| self.ids.expiry() != Some(at));
+        self.ids.add_to_hyperloglog(self.id).map_err(|_| no_hyperloglog())?;
+        if let Some(at) = expire_at {
+            Key::<Text>::write(ctx, self.name.as_str())?.commit(&[Some(Effect::ExpireAt(at))]);
+        }
+        Ok(())
+    }
 }
 
 /// How many different ids were counted in these days together; `None` if none was in any.
