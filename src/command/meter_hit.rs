@@ -78,18 +78,11 @@ impl Command for MeterHit {
         let counts = meter.write(ctx, &name)?;
         let found = find(&counts, hour)?;
         let before = found.tally();
-        let (path_keys, unique_key, once_key) = request.keys(meter, day);
-        let breakdown = match request.path.is_empty() {
-            true => None,
-            false => Some(Breakdown::open(ctx, meter, day, &request.path, &path_keys)?),
-        };
-        let unique = match (request.unique, &unique_key) {
-            (Some(id), Some(key)) => Some(unique::Id::open(ctx, meter, key, id)?),
-            _ => None,
-        };
-        let event = match (request.once, &once_key) {
-            (Some(id), Some(key)) => Some(Event::open(ctx, meter, key, id, remembered_until(day, now)?)?),
-            _ => None,
+        // Most hits have none of the options that need more keys.
+        let keys = request.has_extras().then(|| ExtraKeys::new(meter, day, &request));
+        let extras = match &keys {
+            Some(keys) => Some(Extras::open(ctx, meter, day, now, &request, keys)?),
+            None => None,
         };
 
         let n = request.n;
@@ -105,8 +98,8 @@ impl Command for MeterHit {
         let new_expiry = retention.expire_at.filter(|&at| counts.expiry() != Some(at));
         // A duplicate is one whatever else it asks for. Where more has to be looked at, or may be refused when something
         // has been written, its event is looked up first; else remembering it will tell whether it is known.
-        let is_known = || event.as_ref().is_some_and(Event::is_known);
-        let is_plain = n > 0 && is_open && new_expiry.is_none() && request.cap.is_none() && unique.is_none();
+        let is_known = || extras.as_ref().is_some_and(Extras::is_duplicate);
+        let is_plain = n > 0 && is_open && new_expiry.is_none() && request.cap.is_none() && request.unique.is_none();
         if !is_plain && is_known() {
             reply_uncounted(&stats::HITS_DUPLICATE);
             return Ok(());
@@ -118,14 +111,16 @@ impl Command for MeterHit {
             reply_uncounted(&stats::HITS_CAPPED);
             return Ok(());
         }
-        let counted = before.plus(n).map_err(tally_error);
-        let counted = counted.and_then(|after| Ok((after, breakdown.map(|path| path.plus(n)).transpose()?)));
-        let (after, path) = match counted {
+        let after = before.plus(n).map_err(tally_error).and_then(|after| match &extras {
+            Some(extras) => extras.path.check(n).map(|()| after),
+            None => Ok(after),
+        });
+        let after = match after {
             Err(_) if is_plain && is_known() => {
                 reply_uncounted(&stats::HITS_DUPLICATE);
                 return Ok(());
             }
-            counted => counted?,
+            after => after?,
         };
 
         let last = is_last(&counts, after);
@@ -137,7 +132,7 @@ impl Command for MeterHit {
             Some(at) if counts.exists() => Finder::new(ctx, meter).find(day)?.map(|held| (held, at)),
             _ => None,
         };
-        let day_goes = last && !first_level_stays(ctx, meter, day, path.as_ref())?;
+        let day_goes = last && !first_level_stays(ctx, meter, day, extras.as_ref(), n)?;
         // Its ids go with it; they are looked at first, as all that is written.
         let ids = if day_goes { Some(unique::key(ctx, meter, day)?) } else { None };
         let index = if day_goes {
@@ -149,17 +144,12 @@ impl Command for MeterHit {
             None
         };
 
-        // The first to be written is what may still be refused. A HyperLogLog cannot forget; a correction leaves it as it
-        // is.
-        if let Some(id) = unique.filter(|_| n > 0) {
-            id.add(ctx, expiry())?;
-        }
-        if event.is_some_and(|event| !event.remember(ctx)) {
+        // The first to be written is what may still be refused, or prove to be a duplicate.
+        if let Some(extras) = extras
+            && !extras.save(ctx, n, expiry())?
+        {
             reply_uncounted(&stats::HITS_DUPLICATE);
             return Ok(());
-        }
-        if let Some(path) = path {
-            path.save(expiry());
         }
         save(counts, hour, after, expire_at);
         if let Some((held, at)) = moved {
@@ -228,10 +218,9 @@ impl<'a> Request<'a> {
         Ok(Self { key: *key, n: n.unwrap_or(1), at, path: members.unwrap_or_default(), unique, once, cap })
     }
 
-    /// The keys that it touches besides that of the counts: of its path, of the distinct ids, and of the events.
-    fn keys(&self, meter: Meter<'_>, day: Day) -> (Vec<OwnedStr>, Option<OwnedStr>, Option<OwnedStr>) {
-        let unique = self.unique.map(|_| meter.unique_key(day));
-        (path::keys(meter, day, &self.path), unique, self.once.map(|_| meter.once_key(day)))
+    /// Whether it touches more than the counts of the day and the hour.
+    fn has_extras(&self) -> bool {
+        !self.path.is_empty() || self.unique.is_some() || self.once.is_some()
     }
 
     /// The instant to count at.
@@ -324,6 +313,73 @@ fn ensure_whole_month(day: Day, now: Millis) -> Result<(), Error> {
     Ok(())
 }
 
+/// The names of the keys that a hit touches besides that of the counts.
+struct ExtraKeys {
+    path: Vec<OwnedStr>,
+    unique: Option<OwnedStr>,
+    once: Option<OwnedStr>,
+}
+
+impl ExtraKeys {
+    fn new(meter: Meter<'_>, day: Day, request: &Request<'_>) -> Self {
+        Self {
+            path: path::keys(meter, day, &request.path),
+            unique: request.unique.map(|_| meter.unique_key(day)),
+            once: request.once.map(|_| meter.once_key(day)),
+        }
+    }
+}
+
+/// What a hit touches besides the counts of the day and the hour.
+struct Extras<'a> {
+    path: Breakdown<'a>,
+    unique: Option<unique::Id<'a>>,
+    event: Option<Event<'a>>,
+}
+
+impl<'a> Extras<'a> {
+    fn open(
+        ctx: Context<'a>,
+        meter: Meter<'a>,
+        day: Day,
+        now: Millis,
+        request: &'a Request<'a>,
+        keys: &'a ExtraKeys,
+    ) -> Result<Self, Error> {
+        let path = Breakdown::open(ctx, meter, day, &request.path, &keys.path)?;
+        let unique = match (request.unique, &keys.unique) {
+            (Some(id), Some(key)) => Some(unique::Id::open(ctx, meter, key, id)?),
+            _ => None,
+        };
+        let event = match (request.once, &keys.once) {
+            (Some(id), Some(key)) => Some(Event::open(ctx, meter, key, id, remembered_until(day, now)?)?),
+            _ => None,
+        };
+        Ok(Self { path, unique, event })
+    }
+
+    fn is_duplicate(&self) -> bool {
+        self.event.as_ref().is_some_and(Event::is_known)
+    }
+
+    /// Writes what has been checked, unless the event proves to be known: whether it has. What belongs to the day
+    /// expires at `expire_at`, if it is given.
+    ///
+    /// # Errors
+    /// The key of the unique ids holds something else; nothing has been changed.
+    fn save(self, ctx: Context<'_>, n: i64, expire_at: Option<Millis>) -> Result<bool, Error> {
+        // A HyperLogLog cannot forget; a correction leaves it as it is.
+        if let Some(id) = self.unique.filter(|_| n > 0) {
+            id.add(ctx, expire_at)?;
+        }
+        if self.event.is_some_and(|event| !event.remember(ctx)) {
+            return Ok(false);
+        }
+        self.path.add(n, expire_at);
+        Ok(true)
+    }
+}
+
 /// Until when the ids of a day's events are remembered, by the config `once-days`.
 fn remembered_until(day: Day, now: Millis) -> Result<Millis, Error> {
     let days = settings::ONCE_DAYS.get();
@@ -342,9 +398,10 @@ fn first_level_stays(
     ctx: Context<'_>,
     meter: Meter<'_>,
     day: Day,
-    path: Option<&path::Counted<'_>>,
+    extras: Option<&Extras<'_>>,
+    n: i64,
 ) -> Result<bool, Error> {
-    match path.and_then(path::Counted::empties_first_level) {
+    match extras.and_then(|extras| extras.path.empties_first_level(n)) {
         Some(empties) => Ok(!empties),
         None => held::has_breakdown(ctx, meter, day),
     }

@@ -124,12 +124,6 @@ struct Level<'a> {
     count: i64,
 }
 
-/// The counts of a path after a hit, checked and ready to be written.
-pub(crate) struct Counted<'a> {
-    breakdown: Breakdown<'a>,
-    n: i64,
-}
-
 /// The keys of the sets that a path leads through.
 pub(crate) fn keys(meter: Meter<'_>, day: Day, path: &[Str<'_>]) -> Vec<OwnedStr> {
     let Some((_, above)) = path.split_last() else { return Vec::new() };
@@ -165,11 +159,11 @@ impl<'a> Breakdown<'a> {
         Ok(Self { ctx, meter, day, path, levels })
     }
 
-    /// Counts `n` more, or fewer for a negative `n`, along the path.
+    /// Checks that `n` more, or fewer for a negative `n`, can be counted along the path.
     ///
     /// # Errors
     /// A count would fall below zero or pass 2⁵³, or a member would go while there are counts below it.
-    pub(crate) fn plus(self, n: i64) -> Result<Counted<'a>, Error> {
+    pub(crate) fn check(&self, n: i64) -> Result<(), Error> {
         let shown = |place: usize| Shown(self.path[place].bytes());
         for (place, level) in self.levels.iter().enumerate() {
             let member = shown(place);
@@ -189,7 +183,7 @@ impl<'a> Breakdown<'a> {
                 )));
             }
         }
-        Ok(Counted { breakdown: self, n })
+        Ok(())
     }
 
     /// Whether anything is left below the member of a level when `n` has been counted.
@@ -203,20 +197,18 @@ impl<'a> Breakdown<'a> {
         let name = set_key(self.meter, self.day, self.path);
         Ok(self.meter.read::<SortedSet>(self.ctx, &name)?.exists())
     }
-}
 
-impl Counted<'_> {
-    /// Whether the set of the first level goes with its last member; `None` if there is no path.
-    pub(crate) fn empties_first_level(&self) -> Option<bool> {
-        let first = self.breakdown.levels.first()?;
-        Some(first.count + self.n == 0 && first.set.len() == usize::from(first.set.exists()))
+    /// Whether the set of the first level goes with its last member when `n` is counted; `None` if there is no path.
+    pub(crate) fn empties_first_level(&self, n: i64) -> Option<bool> {
+        let first = self.levels.first()?;
+        Some(first.count + n == 0 && first.set.len() == usize::from(first.set.exists()))
     }
 
-    /// Writes the counts. The sets expire at `expire_at`, if it is given.
-    pub(crate) fn save(self, expire_at: Option<Millis>) {
-        let Breakdown { path, levels, .. } = self.breakdown;
+    /// Counts `n` along the path, which has been checked. The sets expire at `expire_at`, if it is given.
+    pub(crate) fn add(self, n: i64, expire_at: Option<Millis>) {
+        let Self { path, levels, .. } = self;
         for (level, member) in levels.into_iter().zip(path) {
-            let after = level.count + self.n;
+            let after = level.count + n;
             let members = [*member];
             if after == 0 {
                 let last = level.set.len() == 1;
