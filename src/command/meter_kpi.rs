@@ -203,9 +203,10 @@ fn read_span(
     by: Bucket,
     path: &[Str<'_>],
 ) -> Result<Vec<Bar>, Error> {
-    let mut bars: Vec<Bar> = Vec::new();
-    let mut counted = Vec::new();
-    for held in index::days(ctx, meter, from, to)? {
+    let days = index::days(ctx, meter, from, to)?;
+    let mut bars: Vec<Bar> = Vec::with_capacity(days.len());
+    let mut counted = Vec::with_capacity(days.len());
+    for held in days {
         if !path.is_empty() {
             add(&mut bars, by.name(held), path::count(ctx, meter, held, path)?)?;
             continue;

@@ -155,6 +155,7 @@ impl<'a, T: ValueType> Key<'a, T> {
 
     /// Does what each of `effects` says, if it says anything, to this key, in order: writes it, and then, with the key closed, replicates it,
     /// tells who watches the key, and fires the events of the same commands. Call it when nothing can fail any more.
+    #[inline(always)]
     pub(crate) fn commit(self, effects: &[Option<Effect<'_>>]) {
         if effects.iter().all(Option::is_none) {
             return;
@@ -166,6 +167,7 @@ impl<'a, T: ValueType> Key<'a, T> {
     }
 
     /// Tells of effects that have been written.
+    #[inline(always)]
     fn publish(self, effects: &[Option<Effect<'_>>]) {
         let emptied = self.exists && self.type_code() == codes::EMPTY;
         let (ctx, name) = (self.ctx, self.name);
