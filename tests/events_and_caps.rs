@@ -34,7 +34,8 @@ fn an_event_is_remembered_with_its_count_or_not_at_all() {
         }
         // A duplicate is one whatever else it asks for, also if that could not be done.
         let before = redis.contents();
-        for rest in ["BY 9", "BY -9", "CAP DAY 1", "PATH 2 a b UNIQUE u", &format!("BY {}", i64::MAX)] {
+        for rest in ["", "PATH 2 a b", "BY 9", "BY -9", "CAP DAY 1", "PATH 2 a b UNIQUE u", &format!("BY {}", i64::MAX)]
+        {
             assert_eq!(redis.ints(&format!("METER.HIT m AT {at} ONCE e {rest}"))[2], 0, "{rest}");
             assert_eq!(redis.contents(), before, "{rest}");
         }
