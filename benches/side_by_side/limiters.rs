@@ -16,6 +16,10 @@ const INCREX: &str = "INCREX";
 /// The least that a module's command with a limiter's arguments and answer costs: it reads three integers, answers
 /// five, and opens no key. `benches/floor.c`.
 const FLOOR: &str = "floor: a command that parses and replies";
+/// The same, but it opens a limiter's key and looks at its value and expiry: what a refusal costs at least.
+const READ_FLOOR: &str = "floor: and opens and reads a key";
+/// The same, but it writes a value in place, replicates it and tells of it: what a call that passes costs at least.
+const WRITE_FLOOR: &str = "floor: and writes and replicates it";
 
 /// `CELL.THROTTLE`, and every call passes. The key exists, and its expiry is late enough and stays.
 const ALLOWED: &str = "CELL.THROTTLE allowed";
@@ -66,11 +70,13 @@ const COST_RATIOS: &[(&str, &str)] = &[
     (ALLOWED, INCR),
     (ALLOWED, SET_EX),
     (ALLOWED_EXPIRY, SET_EX),
+    (ALLOWED, WRITE_FLOOR),
     (ALLOWED, PEER_ALLOWED),
     (ALLOWED, INCREX),
     (ALLOWED, LUA_ALLOWED),
     (ALLOWED, FUNCTION_ALLOWED),
     (REFUSED, FLOOR),
+    (REFUSED, READ_FLOOR),
     (REFUSED, PEER_REFUSED),
     (REFUSED, LUA_REFUSED),
     (NEW_KEY, SET_EX_NEW),
@@ -130,7 +136,7 @@ pub(crate) fn group(control: &mut support::Client, peer: Option<&Peer>) -> Group
     if has(control, "INCREX") {
         jobs.push(increx());
     }
-    jobs.push(floor());
+    jobs.extend(floors());
     jobs.extend(throttle(
         [(ALLOWED, 'a'), (REFUSED, 'b'), (NEW_KEY, 'c')],
         "CELL.THROTTLE",
@@ -177,9 +183,14 @@ fn increx() -> Job {
     Job::new(INCREX, &["INCREX"], calls)
 }
 
-fn floor() -> Job {
-    let calls = Calls::new(HOT_KEYS, &["*5\r\n"], |n| format!("FLOOR.FIVE {} {ROOMY}", key('k', n)));
-    Job::new(FLOOR, &["FLOOR.FIVE"], calls)
+fn floors() -> [Job; 3] {
+    let job = |name, letter, command: &'static str| {
+        let calls = Calls::new(HOT_KEYS, &["*5\r\n"], |n| format!("{command} {} {ROOMY}", key(letter, n)));
+        // No number, which the server would keep as one.
+        let state = move |n| format!("SET {} {VALUE}x EX 86400", key(letter, n));
+        Job::new(name, &[command], calls).seeded(Calls::new(HOT_KEYS, OK, state))
+    };
+    [job(FLOOR, 'k', "FLOOR.FIVE"), job(READ_FLOOR, 's', "FLOOR.READ"), job(WRITE_FLOOR, 'z', "FLOOR.WRITE")]
 }
 
 /// Removes all keys of a job that needs new ones.

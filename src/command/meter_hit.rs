@@ -96,11 +96,15 @@ impl Command for MeterHit {
         }
         let is_open = found.day.is_some() && found.hour.is_some();
         let new_expiry = retention.expire_at.filter(|&at| counts.expiry() != Some(at));
+        let after = before.plus(n).map_err(tally_error).and_then(|after| match &extras {
+            Some(extras) => extras.path.check(n).map(|()| after),
+            None => Ok(after),
+        });
         // A duplicate is one whatever else it asks for. Where more has to be looked at, or may be refused when something
         // has been written, its event is looked up first; else remembering it will tell whether it is known.
-        let is_known = || extras.as_ref().is_some_and(Extras::is_duplicate);
-        let is_plain = n > 0 && is_open && new_expiry.is_none() && request.cap.is_none() && request.unique.is_none();
-        if !is_plain && is_known() {
+        let is_plain =
+            after.is_ok() && is_open && new_expiry.is_none() && request.cap.is_none() && request.unique.is_none();
+        if !(is_plain && n > 0) && extras.as_ref().is_some_and(Extras::is_duplicate) {
             reply_uncounted(&stats::HITS_DUPLICATE);
             return Ok(());
         }
@@ -111,17 +115,7 @@ impl Command for MeterHit {
             reply_uncounted(&stats::HITS_CAPPED);
             return Ok(());
         }
-        let after = before.plus(n).map_err(tally_error).and_then(|after| match &extras {
-            Some(extras) => extras.path.check(n).map(|()| after),
-            None => Ok(after),
-        });
-        let after = match after {
-            Err(_) if is_plain && is_known() => {
-                reply_uncounted(&stats::HITS_DUPLICATE);
-                return Ok(());
-            }
-            after => after?,
-        };
+        let after = after?;
 
         let last = is_last(&counts, after);
         // The expiry is set when it is not the right one yet, and never on a key that goes.
