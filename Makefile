@@ -1,4 +1,4 @@
-.PHONY: help demo run build test lint bench bench-quick scale hot-key instructions leaks docs servers clients setup
+.PHONY: help demo run build test lint bench bench-quick performance scale hot-key instructions leaks docs servers clients setup
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "make %-12s %s\n", $$1, $$2 }'
@@ -15,9 +15,10 @@ build: setup ## target/release/libredis_meter.so
 test: build servers clients ## every test, on every server that can be had
 	cargo test --locked
 
-lint: setup ## formatting, and clippy without a warning
+lint: setup ## formatting, clippy without a warning, and figures as they are recorded
 	cargo fmt --check
 	cargo clippy --all-targets --locked -- -D warnings
+	@scripts/draw-performance --check
 
 bench: build servers ## the commands beside what they replace and beside redis-cell, as ratios
 	@scripts/fetch-redis-cell
@@ -32,6 +33,13 @@ scale: build servers ## one server beside clusters of one to three nodes, many k
 
 hot-key: setup ## what a limit that is spread over several keys refuses too much, simulated and derived
 	cargo bench --locked --bench hot_key
+
+performance: build servers ## all of it, an hour: measures, records, and writes the tables and pictures of docs/performance.md
+	@scripts/fetch-redis-cell
+	METER_BENCH_RECORD=benches/results cargo bench --locked --bench side_by_side
+	METER_BENCH_RECORD=benches/results cargo bench --locked --bench scale
+	METER_BENCH_RECORD=benches/results cargo bench --locked --bench hot_key
+	scripts/draw-performance
 
 instructions: build servers ## the instructions of each command, beside those that are recorded
 	@scripts/setup count

@@ -3,6 +3,7 @@
 //! when calls come at half of the rate at which the server can keep up with `SET … EX`, one at a time on each
 //! connection, on a million keys.
 
+use std::thread;
 use std::time::Duration;
 
 use crate::client::{Calls, Client};
@@ -38,8 +39,11 @@ const LATENCY_RATIOS: &[Pair] = &[(ALLOWED, SET_EX), (REFUSED, SET_EX), (ALLOWED
 const SIZES: [usize; 3] = [1, 1_000, 1_000_000];
 const SIZE_NAMES: [&str; SIZES.len()] = ["1 key", "1,000 keys", "1,000,000 keys"];
 const MILLION: usize = SIZES.len() - 1;
-/// Of a measurement of the latencies: a second or two, and 40 of them are later than p99.9.
-const LATENCY_CALLS: usize = 40_000;
+/// Of a measurement of the latencies: less than a tenth of a second, and four of them are later than p99.9. A machine that
+/// is shared stalls now and then for longer than that; short rounds keep such a stall from being in all of them.
+const LATENCY_CALLS: usize = 4_000;
+/// So many times the rounds of a cost.
+const LATENCY_ROUNDS: usize = 10;
 /// Has no common divisor with any of [`SIZES`], so that all keys are called in turn.
 const STRIDE: usize = 618_033;
 
@@ -97,7 +101,7 @@ pub(crate) fn run(
     let mut bytes = Vec::new();
     for (kind, jobs) in jobs.iter().enumerate() {
         for (size, (job, keys)) in jobs.iter().zip(SIZES).enumerate() {
-            let before = used_memory(control);
+            let before = if size == MILLION { used_memory(control) } else { 0.0 };
             client.select(database(kind, size));
             job.seed(client);
             // As it is in use: a value may take another form when it is changed.
@@ -178,7 +182,7 @@ fn latencies(jobs: &[[Job; SIZES.len()]], client: &mut Client, extent: Extent) -
     let peak = peak_calls as f64 / client.run(&jobs[0][MILLION].calls, 0, peak_calls, 1).as_secs_f64();
     let a_second = peak / 2.0;
     let mut latencies: Vec<Vec<Latencies>> = jobs.iter().map(|_| Vec::new()).collect();
-    in_rounds(extent.rounds, jobs.len(), |round, kind| {
+    in_rounds(LATENCY_ROUNDS * extent.rounds, jobs.len(), |round, kind| {
         client.select(database(kind, MILLION));
         let taken = client.run_at(&jobs[kind][MILLION].calls, round * LATENCY_CALLS, LATENCY_CALLS, a_second);
         if round > 0 {
@@ -193,8 +197,21 @@ fn database(kind: usize, size: usize) -> usize {
     1 + kind * SIZES.len() + size
 }
 
+/// Bytes that the server uses, when they have not changed by more than a page for a second: a table that has grown is
+/// moved into the new one bit by bit, and both are there until then.
 fn used_memory(control: &mut support::Client) -> f64 {
-    control.info_field("memory", "used_memory").and_then(|bytes| bytes.parse().ok()).expect("a number of bytes")
+    const PAGE: f64 = 4_096.0;
+    let mut used = || -> f64 {
+        control.info_field("memory", "used_memory").and_then(|bytes| bytes.parse().ok()).expect("a number of bytes")
+    };
+    let (mut before, mut unchanged) = (used(), 0);
+    while unchanged < 10 {
+        thread::sleep(Duration::from_millis(100));
+        let now = used();
+        unchanged = if (now - before).abs() <= PAGE { unchanged + 1 } else { 0 };
+        before = now;
+    }
+    before
 }
 
 impl Kind {

@@ -22,6 +22,7 @@ impl Record {
     /// If the file can't be written.
     pub(crate) fn save(&self, file: &str) {
         if let Some(folder) = std::env::var_os("METER_BENCH_RECORD") {
+            std::fs::create_dir_all(&folder).expect("METER_BENCH_RECORD: a folder");
             let path = Path::new(&folder).join(file);
             std::fs::write(&path, &self.0).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
             println!("\nrecorded  {}", path.display());
