@@ -152,13 +152,14 @@ fn windows(limit: usize, record: &mut Record) {
         let calls_of_one = calls_at(load, limit);
         let windows = CALLS / calls_of_one;
         let mut trials = Trial::all(|parts| Window::new(limit, parts));
-        for _ in 0..windows {
+        for window in 0..windows {
             for trial in &mut trials {
                 trial.split = Window::new(limit, trial.parts);
             }
-            for _ in 0..calls_of_one {
+            for call in 1..=calls_of_one {
+                let taken_by_one = window * calls_of_one.min(limit) + call.min(limit);
                 for trial in &mut trials {
-                    trial.call(usize::MAX, Window::take, Window::least_used);
+                    trial.call(taken_by_one, Window::take, Window::least_used);
                 }
             }
         }

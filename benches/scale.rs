@@ -491,7 +491,13 @@ fn print_header(
     println!("config    appendonly no, no replicas; other fleets run idle while one is measured");
     println!("module    redis-meter {}, {}", env!("CARGO_PKG_VERSION"), support::module().display());
     println!("client    {} connections to each node, a thread for each node", client::CONNECTIONS);
-    println!("a round   {} calls at depth {} for each line below; {rounds} rounds", DEEP.1, DEEP.0);
+    let others: Vec<_> = DEPTHS[..2].iter().map(|(depth, calls)| format!("{calls} at {depth}")).collect();
+    println!(
+        "a round   {} calls at depth {}, or {}, for each line below; {rounds} rounds",
+        DEEP.1,
+        DEEP.0,
+        others.join(" and ")
+    );
     if cores <= MOST_NODES {
         println!();
         println!(

@@ -10,7 +10,9 @@ pub(crate) fn describe() -> String {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let cpu = cpu.lines().find(|line| line.starts_with("model name")).and_then(|line| line.split(": ").nth(1));
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    format!("{}, {} cores, Linux {}", cpu.unwrap_or("unknown processor"), cores(), kernel.trim())
+    // What follows the version names a build.
+    let version = kernel.trim().split('-').next().unwrap_or_default();
+    format!("{}, {} cores, Linux {version}", cpu.unwrap_or("unknown processor"), cores())
 }
 
 /// Keeps a process with all its threads on one core, if there are two and the program taskset. Whether it is so.
