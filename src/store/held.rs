@@ -8,9 +8,9 @@ use crate::algorithm::calendar::Day;
 use crate::server::{Any, Context, Effect, Error, Hash, Key, OwnedStr, SortedSet, Str, Text};
 use crate::time::Millis;
 
-use super::meter::Meter;
+use super::day;
+use super::meter::{Meter, day_rest, unique_rest};
 use super::path::{self, MOST_LEVELS};
-use super::{day, unique};
 
 /// A day that is held.
 pub(crate) struct HeldDay {
@@ -65,13 +65,13 @@ impl<'a> Finder<'a> {
     /// A key of another type, a count that is none, or [`Error::TryAgain`].
     pub(crate) fn find(&mut self, day: Day) -> Result<Option<HeldDay>, Error> {
         self.keys.clear();
-        let rest = [b"day:", &day.digits()[..]].concat();
+        let rest = day_rest(day);
         let name = self.meter.rest_key(&rest);
         let counts = Key::<Hash>::read(self.ctx, name.as_str())?;
         let total = day::total(&counts)?.unwrap_or(0);
         self.note(counts.exists(), name.as_str(), &rest)?;
         self.find_set(&mut path::first_level(day), 1)?;
-        let rest = unique::rest(day);
+        let rest = unique_rest(day);
         let name = self.meter.rest_key(&rest);
         let ids = Key::<Text>::read(self.ctx, name.as_str())?.exists();
         self.note(ids, name.as_str(), &rest)?;

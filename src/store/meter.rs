@@ -25,6 +25,21 @@ pub(crate) struct Meter<'a> {
     tagged: bool,
 }
 
+/// The name of the key of a day's counts, after `K:`.
+pub(crate) fn day_rest(day: Day) -> [u8; 12] {
+    of_day(*b"day:00000000", day)
+}
+
+/// The name of the key of a day's distinct ids, after `K:`.
+pub(crate) fn unique_rest(day: Day) -> [u8; 19] {
+    of_day(*b"day:00000000:unique", day)
+}
+
+fn of_day<const N: usize>(mut rest: [u8; N], day: Day) -> [u8; N] {
+    rest[4..12].copy_from_slice(&day.digits());
+    rest
+}
+
 /// Names up to this length are put together on the stack.
 const SHORT: usize = 256;
 
@@ -51,23 +66,17 @@ impl<'a> Meter<'a> {
 
     /// The key of a day's counts, `K:day:20220809`.
     pub(crate) fn day_key(&self, day: Day) -> OwnedStr {
-        let mut rest = *b":day:00000000";
-        rest[5..].copy_from_slice(&day.digits());
-        self.derived(&[&rest])
+        self.rest_key(&day_rest(day))
     }
 
     /// The key of the ids of events that were counted in a day, `K:day:20220809:once`.
     pub(crate) fn once_key(&self, day: Day) -> OwnedStr {
-        let mut rest = *b":day:00000000:once";
-        rest[5..13].copy_from_slice(&day.digits());
-        self.derived(&[&rest])
+        self.rest_key(&of_day(*b"day:00000000:once", day))
     }
 
     /// The key of the distinct ids of a day, `K:day:20220809:unique`.
     pub(crate) fn unique_key(&self, day: Day) -> OwnedStr {
-        let mut rest = *b":day:00000000:unique";
-        rest[5..13].copy_from_slice(&day.digits());
-        self.derived(&[&rest])
+        self.rest_key(&unique_rest(day))
     }
 
     /// The key of a month, `K:month:202208`.

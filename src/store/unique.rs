@@ -6,11 +6,6 @@ use crate::time::Millis;
 
 use super::meter::Meter;
 
-/// The rest of the key's name, after `K:`.
-pub(crate) fn rest(day: Day) -> Vec<u8> {
-    [b"day:", &day.digits()[..], b":unique"].concat()
-}
-
 /// The key of a day's ids.
 ///
 /// # Errors
