@@ -163,11 +163,11 @@ fn compare(
     report::rates(name, &group.jobs, &samples, record);
     let samples_of = |name: &str| group.jobs.iter().position(|job| job.name == name).map(|job| samples[job].clone());
     let title = "cost, ratio (below 1: the first is cheaper)";
-    report::ratios(name, ("usec", title), group.cost_ratios, samples_of, |sample| sample.cost, record);
+    report::ratios(name, ("usec", title), group.ratios, samples_of, |sample| sample.cost, record);
     for (i, depth) in RATE_DEPTHS.into_iter().enumerate() {
         let title = format!("calls/s at depth {depth}, ratio (above 1: the first is faster)");
         let measure = format!("calls/s at depth {depth}");
-        report::ratios(name, (&measure, &title), group.rate_ratios, samples_of, |sample| sample.rates[i], record);
+        report::ratios(name, (&measure, &title), group.ratios, samples_of, |sample| sample.rates[i], record);
     }
 }
 

@@ -16,10 +16,8 @@ pub(crate) const INTEGER: &[&str] = &[":"];
 /// Jobs that are compared with each other.
 pub(crate) struct Group {
     pub(crate) jobs: Vec<Job>,
-    /// The costs that are compared: this one in units of that one.
-    pub(crate) cost_ratios: &'static [(&'static str, &'static str)],
-    /// The calls a second that are compared: this one in units of that one.
-    pub(crate) rate_ratios: &'static [(&'static str, &'static str)],
+    /// What is compared: this one in units of that one.
+    pub(crate) ratios: &'static [(&'static str, &'static str)],
 }
 
 /// Calls whose cost is measured.

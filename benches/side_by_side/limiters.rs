@@ -66,7 +66,7 @@ const PEER_REFUSED: &str = "peer refused";
 /// [`NEW_KEY`] of a peer module.
 const PEER_NEW_KEY: &str = "peer, new key";
 
-const COST_RATIOS: &[(&str, &str)] = &[
+const RATIOS: &[(&str, &str)] = &[
     (ALLOWED, INCR),
     (ALLOWED, SET_EX),
     (ALLOWED_EXPIRY, SET_EX),
@@ -89,16 +89,6 @@ const COST_RATIOS: &[(&str, &str)] = &[
     (LOG, FUNCTION_LOG),
     (SLIDE, LUA_SLIDE),
     (SLIDE, FUNCTION_SLIDE),
-];
-
-const RATE_RATIOS: &[(&str, &str)] = &[
-    (ALLOWED, SET_EX),
-    (ALLOWED, PEER_ALLOWED),
-    (ALLOWED, LUA_ALLOWED),
-    (THREE, ALLOWED),
-    (WINDOW, LUA_WINDOW),
-    (LOG, LUA_LOG),
-    (SLIDE, LUA_SLIDE),
 ];
 
 /// A million an hour with a burst of a million: whatever the run lasts, every call passes. The interval is above the
@@ -160,7 +150,7 @@ pub(crate) fn group(control: &mut support::Client, peer: Option<&Peer>) -> Group
             [None, None],
         ));
     }
-    Group { jobs, cost_ratios: COST_RATIOS, rate_ratios: RATE_RATIOS }
+    Group { jobs, ratios: RATIOS }
 }
 
 /// The n-th key of the job with this letter.

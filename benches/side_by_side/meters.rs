@@ -75,7 +75,7 @@ const FUNCTION_HIT: &str = "function hit";
 /// [`LUA_PATH`] as a function of a library.
 const FUNCTION_PATH: &str = "function hit, path of 2";
 
-const COST_RATIOS: &[(&str, &str)] = &[
+const RATIOS: &[(&str, &str)] = &[
     (HIT, HINCRBY),
     (HIT_AT, HINCRBY),
     (HIT, MULTI),
@@ -101,29 +101,6 @@ const COST_RATIOS: &[(&str, &str)] = &[
     (HIT_CAP_MONTH_30, LUA_CAP_MONTH),
     (HIT_CAP_MONTH_30, LUA_CAP_MONTH_30),
     (KPI, HGETALL),
-];
-
-const RATE_RATIOS: &[(&str, &str)] = &[
-    (HIT, MULTI),
-    (HIT_AT, MULTI),
-    (HIT, LUA_HIT),
-    (HIT_PATH, MULTI_PATH),
-    (HIT_PATH, LUA_PATH),
-    (HIT_UNIQUE, MULTI_UNIQUE),
-    (HIT_UNIQUE, LUA_UNIQUE),
-    (HIT_ONCE, SADD_THEN_MULTI),
-    (HIT_ONCE, LUA_ONCE),
-    (HIT_DUPLICATE, SADD_KNOWN),
-    (HIT_DUPLICATE, LUA_DUPLICATE),
-    (HIT_CAP_DAY, HGET_THEN_MULTI),
-    (HIT_CAP_DAY, LUA_CAP_DAY),
-    (HIT_CAPPED, HGET_CAPPED),
-    (HIT_CAPPED, LUA_CAPPED),
-    (HIT_CAP_MONTH, GET_THEN_MULTI),
-    (HIT_CAP_MONTH, LUA_CAP_MONTH),
-    (HIT_CAP_MONTH_30, GET_THEN_MULTI),
-    (HIT_CAP_MONTH_30, LUA_CAP_MONTH),
-    (HIT_CAP_MONTH_30, LUA_CAP_MONTH_30),
 ];
 
 const HOUR_MS: i64 = 3_600_000;
@@ -175,7 +152,7 @@ pub(crate) fn group(control: &mut support::Client) -> Group {
     if has(control, "FCALL") {
         jobs.extend(functions(control));
     }
-    Group { jobs, cost_ratios: COST_RATIOS, rate_ratios: RATE_RATIOS }
+    Group { jobs, ratios: RATIOS }
 }
 
 /// The n-th meter of the job with this letter.
@@ -466,9 +443,9 @@ fn scripts(control: &mut support::Client) -> Vec<Job> {
     let mut script = |text| counts_by(Lua::Script, control, "", text);
     let hit_unique = script(include_str!("lua/hit_unique.lua"));
     let hit_once = script(include_str!("lua/hit_once.lua"));
-    let hit_cap_day = script(include_str!("lua/hit_cap_day.lua"));
-    let hit_cap_month = script(include_str!("lua/hit_cap_month.lua"));
-    let hit_cap_month_sum = script(include_str!("lua/hit_cap_month_sum.lua"));
+    let hit_cap_day = script(concat!(include_str!("lua/hit_cap_day.lua"), include_str!("lua/hit.lua")));
+    let hit_cap_month = script(concat!(include_str!("lua/hit_cap_month.lua"), include_str!("lua/hit.lua")));
+    let hit_cap_month_sum = script(concat!(include_str!("lua/hit_cap_month_sum.lua"), include_str!("lua/hit.lua")));
 
     let unique_call = |n| {
         let (n, id) = again(n);

@@ -9,9 +9,4 @@ end
 if redis.call('INCR', KEYS[3]) == 1 then
     redis.call('PEXPIREAT', KEYS[3], ARGV[4])
 end
-local day = redis.call('HINCRBY', KEYS[2], 'day', 1)
-local hour = redis.call('HINCRBY', KEYS[2], ARGV[2], 1)
-if hour == 1 then
-    redis.call('ZADD', KEYS[1], ARGV[1], ARGV[1])
-end
-return {day, hour, 1}
+-- Then it goes on as hit.lua.

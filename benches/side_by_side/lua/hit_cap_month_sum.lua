@@ -9,9 +9,4 @@ if counted + 1 > tonumber(ARGV[3]) then
     local counts = redis.call('HMGET', KEYS[2], 'day', ARGV[2])
     return {tonumber(counts[1] or 0), tonumber(counts[2] or 0), 0}
 end
-local day = redis.call('HINCRBY', KEYS[2], 'day', 1)
-local hour = redis.call('HINCRBY', KEYS[2], ARGV[2], 1)
-if hour == 1 then
-    redis.call('ZADD', KEYS[1], ARGV[1], ARGV[1])
-end
-return {day, hour, 1}
+-- Then it goes on as hit.lua.
