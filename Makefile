@@ -13,11 +13,11 @@ build: setup ## target/release/libredis_meter.so
 	cargo build --release --locked
 
 test: build servers clients ## every test, on every server that can be had
-	cargo test --locked
+	cargo test --workspace --locked
 
 lint: setup ## formatting, clippy without a warning, and figures as they are recorded
-	cargo fmt --check
-	cargo clippy --all-targets --locked -- -D warnings
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
 	@scripts/draw-performance --check
 
 bench: build servers ## the commands beside what they replace and beside redis-cell, as ratios

@@ -1,13 +1,11 @@
 //! Usage metering and rate limiting inside a Redis or Valkey server: the front door. It lists what the module brings;
 //! what each command does is in `command/`.
 
-mod algorithm;
 mod command;
 mod server;
 mod settings;
 mod stats;
 mod store;
-mod time;
 
 use command::{
     CellLog, CellMthrottle, CellMthrottleRo, CellPull, CellSlide, CellThrottle, CellWindow, ClThrottle, MeterAck,

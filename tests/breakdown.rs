@@ -1,8 +1,6 @@
 //! Counts along a path, unique ids, and the rankings over them.
 
-mod support;
-
-use support::{Client, Value, date, now_ms, on_every_server};
+use testkit::{Client, Value, date, now_ms, on_every_server};
 
 const DAY_MS: i64 = 86_400_000;
 /// 2022-08-09 14:11:17 UTC.

@@ -4,12 +4,10 @@
 //!
 //! `METER_TRAFFIC_CALLS` sets the number of calls on each server, `METER_TRAFFIC_SEED` repeats a run.
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use support::{
+use testkit::{
     Client, Entry, Program, Random, Server, Value, date, eventually, now_ms, on_every_program, setting, sleep_ms,
 };
 
@@ -399,7 +397,7 @@ fn replicas_hold_the_same() {
     let seed = seed();
     on_every_program(|program| {
         let primary = Server::start(program, &[]);
-        let module = support::module().display().to_string();
+        let module = testkit::module().display().to_string();
         let others = ["--loadmodule", &module, "retention-days", "1", "once-days", "0", "seal-max-keys", "1"];
         let (without, with) = (primary.replica(&[]), primary.replica(&others));
         let mut late = None;
@@ -462,7 +460,7 @@ fn a_clock_that_is_hours_off_changes_nothing() {
         let [behind, ahead] = [-HOURS_OFF, HOURS_OFF].map(|hours| shifted(program, hours, folder.path()));
         let aof = ["--appendonly", "yes", "--appendfsync", "always"];
         let mut primary = Server::start(program, &aof);
-        let module = support::module().display().to_string();
+        let module = testkit::module().display().to_string();
         let replicas = [
             (&behind, vec![], "a replica hours behind"),
             (&ahead, vec!["--loadmodule", &module], "a replica hours ahead, with the module"),

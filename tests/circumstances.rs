@@ -1,15 +1,13 @@
 //! What happens around the commands: memory runs out, keys are evicted, moved, copied and flushed, clients are paused and
 //! killed, the module and the primary are replaced. Counts stay exact, and a refusal is the server's own.
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use support::{
+use testkit::{
     Client, Program, Server, Value, eventually, module, now_ms, on_every_program, on_every_server, sleep_ms,
 };
 
@@ -273,8 +271,8 @@ fn under_every_eviction_policy_commands_go_on_and_what_is_left_is_whole() {
                 // What the index names is what is there, day by day.
                 redis.run(&format!(
                     "METER.INDEX {meter} FROM {} TO {}",
-                    support::date(now_ms() - 30 * DAY_MS),
-                    support::date(now_ms())
+                    testkit::date(now_ms() - 30 * DAY_MS),
+                    testkit::date(now_ms())
                 ));
                 for (day, count) in redis.counts(&format!("METER.DAYS {meter}")) {
                     let held = redis.string(&format!("HGET {meter}:day:{day} day"));

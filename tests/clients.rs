@@ -5,15 +5,13 @@
 //! by the environment: `METER_PORT`, a server with the module; `METER_REPLICA_PORT`, its replica, with the module too;
 //! `METER_CLUSTER_PORT`, a node of a cluster of two.
 
-mod support;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use redis_cell_rs::{Cmd, Key, Policy, Verdict};
-use support::{Program, Server, eventually, on_every_program};
+use testkit::{Program, Server, eventually, on_every_program};
 
 /// Seconds until a script is taken to hang.
 const TIMEOUT: &str = "120";

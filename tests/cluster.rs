@@ -1,9 +1,7 @@
 //! In a cluster all of a meter's keys lie in one slot, and no hit is lost or counted twice while that slot moves.
 
-mod support;
-
-use support::cluster::{open_slot, place_of, three_nodes};
-use support::{Client, Program, Server, Value, eventually, on_every_program};
+use testkit::cluster::{open_slot, place_of, three_nodes};
+use testkit::{Client, Program, Server, Value, eventually, on_every_program};
 
 const AT: i64 = 1_660_054_277_326;
 const DAY_MS: i64 = 86_400_000;

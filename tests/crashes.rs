@@ -5,15 +5,13 @@
 //! `METER_CRASH_SEED` repeats the calls and the moments, though not what meets what: that is up to the clock.
 //! `cargo test --test crashes -- --nocapture` shows what was tried.
 
-mod support;
-
 use std::fs;
 use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-use support::ledger::{Chance, Counts, Tally, Teller, Trouble, assert_given_once, balance, crash, read, setting};
-use support::{Client, Server, now_ms, on_every_program};
+use testkit::ledger::{Chance, Counts, Tally, Teller, Trouble, assert_given_once, balance, crash, read, setting};
+use testkit::{Client, Server, now_ms, on_every_program};
 
 const AOF: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
 const TELLERS: u64 = 4;

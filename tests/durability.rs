@@ -1,9 +1,7 @@
 //! Replicas, and the server after a restart from its AOF or RDB, hold the same values and expiries, with the module or
 //! without it.
 
-mod support;
-
-use support::{Client, Entry, Program, Server, Value, on_every_program};
+use testkit::{Client, Entry, Program, Server, Value, on_every_program};
 
 const AT: i64 = 1_660_054_277_326;
 
@@ -89,7 +87,7 @@ fn an_aof_without_the_module_holds_the_same_bytes() {
             assert_holds(&server, &contents, "commands of the AOF");
             let mut redis = server.connect();
             redis.run("BGREWRITEAOF");
-            support::eventually("the AOF is rewritten", || {
+            testkit::eventually("the AOF is rewritten", || {
                 redis.info_field("persistence", "aof_rewrite_in_progress").as_deref() == Some("0")
                     && redis.info_field("persistence", "aof_rewrite_scheduled").as_deref() == Some("0")
             });
@@ -141,7 +139,7 @@ fn the_module_can_be_unloaded_and_loaded_again_and_all_state_goes_on() {
             redis.run("MODULE UNLOAD meter");
             assert!(redis.try_run("METER.HIT m").is_err());
             assert_eq!(redis.contents(), before);
-            redis.run(&format!("MODULE LOAD {}", support::module().display()));
+            redis.run(&format!("MODULE LOAD {}", testkit::module().display()));
             assert_eq!(redis.ints("CELL.THROTTLE u 9 1 3600 0")[2], 10 - round);
         }
     });
@@ -171,7 +169,7 @@ fn connections_that_have_used_the_module_outlive_its_unloading_or_are_closed() {
         }
         assert!(server.is_alive(), "{}", server.log());
         idle.run("PING");
-        redis.run(&format!("MODULE LOAD {}", support::module().display()));
+        redis.run(&format!("MODULE LOAD {}", testkit::module().display()));
         assert_eq!(server.connect().ints(&format!("METER.HIT m AT {AT}")), [4, 4, 1]);
     });
 }
@@ -181,7 +179,7 @@ fn replicas_serve_kpi_and_refuse_writers() {
     on_every_program(|program| {
         let primary = Server::start(program, &[]);
         primary.connect().run(&format!("METER.HIT m AT {AT}"));
-        let load = support::module().display().to_string();
+        let load = testkit::module().display().to_string();
         let replica = primary.replica(&["--loadmodule", &load]);
         let mut redis = replica.connect();
         assert_eq!(redis.strings("METER.KPI m DAY 20220809"), ["day", "1", "14", "1"]);

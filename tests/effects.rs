@@ -1,9 +1,7 @@
 //! What replicates is the effect: absolute values and expiries, as core commands, in one step; and a change fires the
 //! events of those commands, wakes who watches, and is told to clients that cache.
 
-mod support;
-
-use support::{Client, Server, Value, on_every_program};
+use testkit::{Client, Server, Value, on_every_program};
 
 const AT: i64 = 1_660_054_277_326;
 
@@ -71,7 +69,7 @@ fn a_change_fires_the_events_of_what_it_replicates() {
             &format!("METER.HIT m AT {AT}"),
             &format!("METER.HIT m AT {AT} BY -2"),
             &format!("METER.HIT n AT {AT} PATH 1 a UNIQUE u"),
-            &format!("METER.HIT n AT {} ONCE e", support::now_ms()),
+            &format!("METER.HIT n AT {} ONCE e", testkit::now_ms()),
             "METER.SEAL n BEFORE 20220810",
         ] {
             redis.run(call);
@@ -161,7 +159,7 @@ fn clients_that_cache_a_meter_are_told_of_every_change() {
         };
         is_told(&mut redis, &format!("METER.HIT m AT {AT}"));
         is_told(&mut redis, &format!("METER.HIT m AT {AT} PATH 2 a b UNIQUE u"));
-        is_told(&mut redis, &format!("METER.HIT m AT {} ONCE e", support::now_ms()));
+        is_told(&mut redis, &format!("METER.HIT m AT {} ONCE e", testkit::now_ms()));
         is_told(&mut redis, "METER.INDEX m FROM 20220701 TO 20220731");
         let batch = is_told(&mut redis, "METER.SEAL m");
         let (id, _): (String, Vec<String>) = redis::from_redis_value(batch).expect("a batch");

@@ -1,10 +1,8 @@
 //! Events that are counted once, and counts that are capped.
 
-mod support;
-
 use std::thread;
 
-use support::{Client, Server, date, now_ms, on_every_program, on_every_server};
+use testkit::{Client, Server, date, now_ms, on_every_program, on_every_server};
 
 const HOUR_MS: i64 = 3_600_000;
 const DAY_MS: i64 = 24 * HOUR_MS;

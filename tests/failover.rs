@@ -5,14 +5,12 @@
 //! `METER_FAILOVER_SEED` repeats the calls and the moments. `cargo test --test failover -- --nocapture` shows what was
 //! tried, and what was lost.
 
-mod support;
-
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::ledger::{Chance, Counts, Tally, Teller, Trouble, balance, read, setting};
-use support::{Client, PATIENCE, Program, Server, Value, eventually, module, now_ms, on_every_program};
+use testkit::ledger::{Chance, Counts, Tally, Teller, Trouble, balance, read, setting};
+use testkit::{Client, PATIENCE, Program, Server, Value, eventually, module, now_ms, on_every_program};
 
 const TELLERS: u64 = 3;
 const MOST_AT_ONCE: u64 = 8;

@@ -6,8 +6,6 @@
 //! more for a longer run. A run prints its seed; `METER_KILL_SEED` repeats the choice of steps, moments and hits, but
 //! not what meets what, which is up to the clock. `cargo test --test handover -- --nocapture` shows what was tried.
 
-mod support;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -18,7 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use chrono::DateTime;
-use support::{Client, Entry, PATIENCE, Program, Server, module, now_ms, on_every_program};
+use testkit::{Client, Entry, PATIENCE, Program, Server, module, now_ms, on_every_program};
 
 /// The meters that are hit.
 const METERS: [&str; 2] = ["usage:shop", "odd %ü:b"];

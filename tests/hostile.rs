@@ -4,11 +4,9 @@
 //! `METER_FUZZ_CALLS` sets the number of random calls on each server, `METER_FUZZ_SEED` repeats a run:
 //! `METER_FUZZ_CALLS=1000000 cargo test --test hostile random`.
 
-mod support;
-
 use std::collections::BTreeMap;
 
-use support::{Client, Program, Random, Server, Value, now_ms, on_every_program, on_every_server, setting};
+use testkit::{Client, Program, Random, Server, Value, now_ms, on_every_program, on_every_server, setting};
 
 /// Arguments that have broken parsers before.
 const WORDS: [&str; 79] = [
@@ -170,7 +168,7 @@ fn argument(random: &mut Random) -> Vec<u8> {
         0 => vec![b'9'; random.below(5_000)],
         1 => (0..random.below(64)).map(|_| u8::try_from(random.below(256)).expect("a byte")).collect(),
         2 => now_ms().to_string().into_bytes(),
-        3 => random.next().to_string().into_bytes(),
+        3 => random.number().to_string().into_bytes(),
         _ => random.pick(&WORDS).as_bytes().to_vec(),
     }
 }
@@ -364,13 +362,13 @@ const VALUES: [&[&str]; 38] = [
 
 /// Puts a value under a key. A value of one millisecond is gone when the next call comes, but not yet removed.
 fn spoil(redis: &mut Client, key: &str, value: &[&str]) {
-    let key = key.replace("TODAY", &support::date(now_ms()));
+    let key = key.replace("TODAY", &testkit::date(now_ms()));
     redis.try_call(&[b"DEL", key.as_bytes()]).expect("DEL");
     let words: Vec<&[u8]> =
         value.iter().map(|&word| if word == "KEY" { key.as_bytes() } else { word.as_bytes() }).collect();
     redis.try_call(&words).unwrap_or_else(|error| panic!("{value:?}: {error}"));
     if value.contains(&"PX") {
-        support::sleep_ms(3);
+        testkit::sleep_ms(3);
     }
 }
 
@@ -564,7 +562,7 @@ fn memory_when_empty(server: &Server) -> i64 {
     // What is freed behind the scenes, and buffers of connections that have gone.
     let mut before: i64 = used();
     loop {
-        support::sleep_ms(120);
+        testkit::sleep_ms(120);
         let now = used();
         if (now - before).abs() < 20_000 {
             return now;

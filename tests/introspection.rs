@@ -1,8 +1,6 @@
 //! What the server says of the module: commands, documentation, ACL and INFO.
 
-mod support;
-
-use support::{Client, Value, now_ms, on_every_server};
+use testkit::{Client, Value, now_ms, on_every_server};
 
 fn text(value: &Value) -> String {
     format!("{value:?}").to_lowercase()

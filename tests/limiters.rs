@@ -1,11 +1,9 @@
 //! CELL.WINDOW, CELL.LOG, CELL.SLIDE, CELL.MTHROTTLE and the read-only twins: their answers, and the state they leave.
 //! What all limiters share is tested for all of them.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
-use support::{Client, Server, Value, eventually, now_ms, on_every_program, on_every_server, sleep_ms};
+use testkit::{Client, Server, Value, eventually, now_ms, on_every_program, on_every_server, sleep_ms};
 
 /// A call of each limiter on the key `u`, with room for three cells an hour, one of them taken by each call.
 const THREE_AN_HOUR: [&str; 4] =
@@ -209,7 +207,7 @@ fn mistakes_are_answered_with_the_argument_and_the_remedy() {
 fn twins_answer_what_the_call_would_and_take_nothing_on_replicas_too() {
     on_every_program(|program| {
         let primary = Server::start(program, &[]);
-        let load = support::module().display().to_string();
+        let load = testkit::module().display().to_string();
         let replica = primary.replica(&["--loadmodule", &load]);
         let (mut redis, mut reader) = (primary.connect(), replica.connect());
         for call in THREE_AN_HOUR {

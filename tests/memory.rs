@@ -4,12 +4,10 @@
 //! `METER_LEAK_CALLS` sets how many calls each round takes on each server:
 //! `METER_LEAK_CALLS=10000000 cargo test --test memory`.
 
-mod support;
-
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::{Client, Server, eventually, on_every_program, on_every_server, sleep_ms};
+use testkit::{Client, Server, eventually, on_every_program, on_every_server, sleep_ms};
 
 /// Calls, separated by semicolons, that leave the keys as they were. `ID` is the id of the last batch.
 const ROUNDS: [&str; 27] = [
@@ -98,7 +96,7 @@ fn repeat(redis: &mut Client, round: &str, calls_in_all: u64, outcome: &str) {
     let call = |line: &str| {
         let words = line
             .split_whitespace()
-            .map(|word| if word == "NOW" { support::now_ms().to_string() } else { word.to_owned() });
+            .map(|word| if word == "NOW" { testkit::now_ms().to_string() } else { word.to_owned() });
         let words: Vec<String> = words.map(|word| format!("\"{word}\"")).collect();
         format!("[{}]", words.join(","))
     };
@@ -274,7 +272,7 @@ fn state_has_the_encoding_and_the_size_that_core_commands_give_it() {
             ));
         }
         for nth in 0..40 {
-            redis.run(&format!("METER.HIT m AT {} ONCE event-{nth}", support::now_ms()));
+            redis.run(&format!("METER.HIT m AT {} ONCE event-{nth}", testkit::now_ms()));
             redis.run("CELL.LOG log 200 3600 5");
             redis.run("CELL.SLIDE slide 99 3600");
             redis.run("CELL.WINDOW window 99 3600");

@@ -1,8 +1,6 @@
 //! METER.HIT and METER.KPI: what is counted where, and what is answered.
 
-mod support;
-
-use support::{Client, Server, Value, date, now_ms, on_every_program, on_every_server};
+use testkit::{Client, Server, Value, date, now_ms, on_every_program, on_every_server};
 
 const DAY_MS: i64 = 86_400_000;
 /// 2022-08-09 14:11:17 UTC.

@@ -1,11 +1,9 @@
 //! CELL.PULL: a list that is taken from no faster than a rate, by clients that wait in line.
 
-mod support;
-
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::{Client, Server, Value, eventually, on_every_program, on_every_server, sleep_ms};
+use testkit::{Client, Server, Value, eventually, on_every_program, on_every_server, sleep_ms};
 
 /// The cells and the wait of an answer.
 fn pulled(value: Value) -> (Vec<String>, i64) {

@@ -1,11 +1,9 @@
 //! What the README and the pages of docs/ show is what a server answers.
 
-mod support;
-
 use std::fs;
 use std::path::Path;
 
-use support::{Client, Server, Value, now_ms, on_every_program};
+use testkit::{Client, Server, Value, now_ms, on_every_program};
 
 /// A page, by its name.
 struct Document {

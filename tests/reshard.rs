@@ -1,14 +1,12 @@
 //! While slots move between three nodes under traffic, no hit is lost or doubled, no reader sees less than was counted,
 //! and no key is on two nodes.
 
-mod support;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use support::cluster::{ClusterClient, Redirections, open_slot, place_of, three_nodes};
-use support::{Client, Program, Random, Server, date, eventually, now_ms, on_every_program, sleep_ms};
+use testkit::cluster::{ClusterClient, Redirections, open_slot, place_of, three_nodes};
+use testkit::{Client, Program, Random, Server, date, eventually, now_ms, on_every_program, sleep_ms};
 
 const HOUR_MS: i64 = 3_600_000;
 const DAY_MS: i64 = 24 * HOUR_MS;

@@ -1,11 +1,9 @@
 //! Who may do what: users of the ACL reach the keys that are theirs and what is derived from them, by the commands that
 //! are theirs, and nothing else.
 
-mod support;
-
 use std::thread;
 
-use support::{Client, Server, Value, eventually, on_every_program, on_every_server};
+use testkit::{Client, Server, Value, eventually, on_every_program, on_every_server};
 
 /// What a command does with its keys.
 #[derive(Clone, Copy, PartialEq)]
@@ -44,7 +42,7 @@ const CALLS: [(&str, Use, bool); 24] = [
     ("CELL.PULL ok:q ok:p 9 1 3600 MS into ok:busy", Write, false),
 ];
 
-fn start(server: &support::Program) -> Server {
+fn start(server: &testkit::Program) -> Server {
     Server::with_module(server, "cl-throttle yes", &[])
 }
 
@@ -331,7 +329,7 @@ fn an_administrator_a_service_and_a_replicant_are_enough() {
         administrator.run("ACL SETUSER default off");
 
         let port = server.port.to_string();
-        let load = support::module().display().to_string();
+        let load = testkit::module().display().to_string();
         let link = ["--masteruser", "replicant", "--masterauth", "pw", "--replicaof", "127.0.0.1", &port];
         let with_module = Server::bare(program, &[&["--loadmodule", &load][..], &link].concat());
         let without = Server::bare(program, &link);

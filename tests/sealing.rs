@@ -1,11 +1,9 @@
 //! Days that are sealed into a batch, acknowledged, dropped, expired, or found again.
 
-mod support;
-
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use support::{Client, Server, Value, date, eventually, now_ms, on_every_program, on_every_server};
+use testkit::{Client, Server, Value, date, eventually, now_ms, on_every_program, on_every_server};
 
 const DAY_MS: i64 = 86_400_000;
 /// 2022-08-09 14:11:17 UTC.

@@ -1,14 +1,12 @@
 //! The configuration parameters: arguments of `loadmodule` everywhere, and module configs where the server has them.
 
-mod support;
-
 use std::fs;
 use std::process::Command;
 
-use support::{Program, Server, now_ms, on_every_program};
+use testkit::{Program, Server, now_ms, on_every_program};
 
 fn load(arguments: &str) -> Vec<String> {
-    let line = format!("{} {arguments}", support::module().display());
+    let line = format!("{} {arguments}", testkit::module().display());
     ["--loadmodule"].into_iter().chain(line.split_whitespace()).map(str::to_owned).collect()
 }
 
@@ -71,7 +69,7 @@ fn a_configuration_file_sets_them_where_the_server_has_module_configs() {
         }
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("redis.conf");
-        let module = support::module().display();
+        let module = testkit::module().display();
         let text = format!("loadmodule {module} max-future-ms 7\nmeter.retention-days 30\nmeter.cl-throttle yes\n");
         fs::write(&path, text).expect("a file");
         let file = path.display().to_string();
@@ -100,7 +98,7 @@ fn module_loadex_takes_configs_and_arguments() {
         }
         let server = Server::bare(program, &["--enable-module-command", "yes"]);
         let mut redis = server.connect();
-        let module = support::module().display();
+        let module = testkit::module().display();
         redis.run(&format!("MODULE LOADEX {module} CONFIG meter.retention-days 30 ARGS cl-throttle yes"));
         assert_eq!(redis.strings("CONFIG GET meter.retention-days"), ["meter.retention-days", "30"]);
         redis.run("CL.THROTTLE u 2 1 60");
@@ -145,12 +143,12 @@ fn cl_throttle_is_there_only_if_it_is_asked_for() {
 fn cl_throttle_stays_with_the_module_that_has_it_and_the_log_says_so() {
     let folder = tempfile::tempdir().expect("a folder");
     let peer = folder.path().join("peer.so");
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/peer.c");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/crates/testkit/src/peer.c");
     let compiled = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&peer).arg(source).status();
     assert!(compiled.expect("a C compiler").success());
     on_every_program(|program| {
         let peer = peer.display().to_string();
-        let module = support::module().display().to_string();
+        let module = testkit::module().display().to_string();
         let server = Server::bare(program, &["--loadmodule", &peer, "--loadmodule", &module, "cl-throttle", "yes"]);
         server.connect().run("CELL.THROTTLE u 2 1 60");
         assert!(server.log().contains("another module already has the command cl.throttle; it stays with that module"));

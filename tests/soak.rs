@@ -6,15 +6,13 @@
 //! `METER_SOAK_SEED` repeats the calls and the order of events. `cargo test --test soak -- --nocapture` shows what
 //! happened.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::ledger::{Chance, Counts, Tally, Teller, Trouble, balance, clear, crash, setting};
-use support::{Client, Program, Server, Value, eventually, module, now_ms, on_every_program};
+use testkit::ledger::{Chance, Counts, Tally, Teller, Trouble, balance, clear, crash, setting};
+use testkit::{Client, Program, Server, Value, eventually, module, now_ms, on_every_program};
 
 const TELLERS: u64 = 3;
 
@@ -178,7 +176,7 @@ fn assert_memory_comes_back(redis: &mut Client, seed: u64) {
             tellers[0].confirm();
         }
         balance(redis, &mut tellers, &mut Counts::new());
-        for owner in [&tellers[0].owner, support::ledger::SHARED] {
+        for owner in [&tellers[0].owner, testkit::ledger::SHARED] {
             clear(redis, owner);
         }
         thread::sleep(Duration::from_millis(200));

@@ -1,8 +1,6 @@
 //! What meters are for, as their users would tell it.
 
-mod support;
-
-use support::{Client, date, now_ms, on_every_server};
+use testkit::{Client, date, now_ms, on_every_server};
 
 const HOUR_MS: i64 = 3_600_000;
 const DAY_MS: i64 = 24 * HOUR_MS;

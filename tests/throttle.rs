@@ -1,11 +1,9 @@
 //! CELL.THROTTLE: the five integers, and the state that each call leaves.
 
-mod support;
-
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::{Client, now_ms, on_every_server, sleep_ms};
+use testkit::{Client, now_ms, on_every_server, sleep_ms};
 
 fn tat(redis: &mut Client, key: &str) -> i64 {
     redis.string(&format!("GET {key}")).expect("a state").parse().expect("a TAT")

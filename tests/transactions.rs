@@ -1,8 +1,6 @@
 //! The commands in MULTI, in scripts and in pipelines.
 
-mod support;
-
-use support::{Value, on_every_server};
+use testkit::{Value, on_every_server};
 
 const AT: i64 = 1_660_054_277_326;
 

@@ -1,9 +1,7 @@
 //! A call that is refused or only looks changes nothing: no key, value or expiry, nothing for replicas and the AOF, no
 //! WATCH woken, no event.
 
-mod support;
-
-use support::{Client, Server, Value, now_ms, on_every_program};
+use testkit::{Client, Server, Value, now_ms, on_every_program};
 
 const AT: i64 = 1_660_054_277_326;
 

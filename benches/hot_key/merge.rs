@@ -1,7 +1,7 @@
 //! A ranking in parts: what is lost when only the head of each part is read.
 
-use crate::record::Record;
-use crate::support::Random;
+use testkit::Random;
+use testkit::record::Record;
 
 const MEMBERS: usize = 20_000;
 const HITS: usize = 400_000;

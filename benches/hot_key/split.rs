@@ -1,9 +1,9 @@
 //! A limiter in parts, and the ways to choose one.
 
-use crate::algorithm::answer::{Decision, Next};
-use crate::algorithm::{gcra, window};
-use crate::support::Random;
-use crate::time::{Millis, Nanos};
+use redis_meter_core::answer::{Decision, Next};
+use redis_meter_core::time::{Millis, Nanos};
+use redis_meter_core::{gcra, window};
+use testkit::Random;
 
 /// An emission interval of the one limiter.
 pub(crate) const INTERVAL: Nanos = Nanos(1_000_000);

@@ -6,14 +6,13 @@
 use std::thread;
 use std::time::Duration;
 
-use crate::client::{Calls, Client};
 use crate::jobs::{INTEGER, Job, Lua, OK};
 use crate::measure::{Extent, cost, in_rounds};
 use crate::peer::Peer;
-use crate::record::Record;
 use crate::report::{Pair, add, ratios};
-use crate::spread::Spread;
-use crate::support;
+use testkit::load::{Calls, Client};
+use testkit::record::Record;
+use testkit::spread::Spread;
 
 const GROUP: &str = "growth";
 
@@ -89,7 +88,7 @@ pub(crate) fn databases(peer: Option<&Peer>) -> usize {
 }
 
 pub(crate) fn run(
-    control: &mut support::Client,
+    control: &mut testkit::Client,
     client: &mut Client,
     peer: Option<&Peer>,
     extent: Extent,
@@ -159,7 +158,7 @@ pub(crate) fn run(
 /// The costs of each kind on each number of keys.
 fn costs(
     jobs: &[[Job; SIZES.len()]],
-    control: &mut support::Client,
+    control: &mut testkit::Client,
     client: &mut Client,
     extent: Extent,
 ) -> Vec<[Vec<f64>; SIZES.len()]> {
@@ -199,7 +198,7 @@ fn database(kind: usize, size: usize) -> usize {
 
 /// Bytes that the server uses, when they have not changed by more than a page for a second: a table that has grown is
 /// moved into the new one bit by bit, and both are there until then.
-fn used_memory(control: &mut support::Client) -> f64 {
+fn used_memory(control: &mut testkit::Client) -> f64 {
     const PAGE: f64 = 4_096.0;
     let mut used = || -> f64 {
         control.info_field("memory", "used_memory").and_then(|bytes| bytes.parse().ok()).expect("a number of bytes")
@@ -241,7 +240,7 @@ fn key(letter: char, n: usize) -> String {
     format!("limit:user:{letter}:{n:06}")
 }
 
-fn kinds(control: &mut support::Client, peer: Option<&Peer>) -> Vec<Kind> {
+fn kinds(control: &mut testkit::Client, peer: Option<&Peer>) -> Vec<Kind> {
     let set = |n| format!("SET {} {VALUE} EX 86400", key('a', n));
     let script = Lua::Script.load(control, "throttle", include_str!("lua/throttle.lua"));
     let mut kinds = vec![

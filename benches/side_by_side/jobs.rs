@@ -1,8 +1,7 @@
 //! What a job is, and what the jobs have in common. What is to be compared is done to keys of the same number and
 //! length, with values of the same size, and hashes of the same shape; no two jobs that write share a key.
 
-use crate::client::{Calls, Client};
-use crate::support;
+use testkit::load::{Calls, Client};
 
 /// Existing keys of a job, called in turn. Calls on one key are further apart than the client has under way at once, so
 /// that they stay in order.
@@ -64,13 +63,13 @@ impl Job {
 }
 
 fn run_once(calls: &Calls, client: &mut Client) {
-    client.run(calls, 0, calls.len(), 100);
+    client.run(calls, 0, calls.count(), 100);
 }
 
 /// Whether the server has a command.
-pub(crate) fn has(control: &mut support::Client, command: &str) -> bool {
+pub(crate) fn has(control: &mut testkit::Client, command: &str) -> bool {
     let found = control.try_call(&[b"COMMAND", b"INFO", command.as_bytes()]).expect("what is known of it");
-    !matches!(redis::from_redis_value::<Vec<support::Value>>(found).expect("a list").as_slice(), [support::Value::Nil])
+    !matches!(redis::from_redis_value::<Vec<testkit::Value>>(found).expect("a list").as_slice(), [testkit::Value::Nil])
 }
 
 /// A way to run Lua in the server.
@@ -92,7 +91,7 @@ impl Lua {
     }
 
     /// Loads it under this name; the beginning of a call, up to the number of its keys.
-    pub(crate) fn load(self, control: &mut support::Client, name: &str, script: &str) -> String {
+    pub(crate) fn load(self, control: &mut testkit::Client, name: &str, script: &str) -> String {
         match self {
             Self::Script => {
                 let sha = control.try_call(&[b"SCRIPT", b"LOAD", script.as_bytes()]).expect("a script");

@@ -1,9 +1,8 @@
 //! The jobs of the limiters.
 
-use crate::client::Calls;
 use crate::jobs::{Group, HOT_KEYS, INTEGER, Job, Lua, NEW, OK, has};
 use crate::peer::Peer;
-use crate::support;
+use testkit::load::Calls;
 
 /// `INCR` of an existing key.
 const INCR: &str = "INCR";
@@ -121,7 +120,7 @@ const THREE_PASSED: &[&str] = &["*3\r\n*5\r\n:0\r\n"];
 const GONE_AND_PASSED: &[&str] = &[":", "*5\r\n:0\r\n"];
 
 /// The jobs on this server, with their scripts loaded.
-pub(crate) fn group(control: &mut support::Client, peer: Option<&Peer>) -> Group {
+pub(crate) fn group(control: &mut testkit::Client, peer: Option<&Peer>) -> Group {
     let mut jobs = core();
     if has(control, "INCREX") {
         jobs.push(increx());
@@ -245,7 +244,7 @@ fn log((name, letter): (&'static str, char), command: &str, call: impl Fn(String
 
 /// The same, of a limiter whose times are stored in units of a second divided by `resolution`.
 fn slide((name, letter): (&'static str, char), command: &str, call: impl Fn(String) -> String, resolution: i64) -> Job {
-    let start = (support::now_ms() / 1_000).div_euclid(SLIDE_PERIOD) * SLIDE_PERIOD - SLIDE_PERIOD;
+    let start = (testkit::now_ms() / 1_000).div_euclid(SLIDE_PERIOD) * SLIDE_PERIOD - SLIDE_PERIOD;
     let (start, period) = (start * resolution, SLIDE_PERIOD * resolution);
     let calls = Calls::new(HOT_KEYS, PASSED, |n| call(format!("{} {ROOMY_WINDOW} 1", key(letter, n))));
     Job::new(name, &[command], calls).seeded(Calls::new(HOT_KEYS, INTEGER, |n| {
@@ -269,7 +268,7 @@ const FUNCTIONS: Names = [
     (FUNCTION_SLIDE, 'F'),
 ];
 
-fn scripts(control: &mut support::Client, lua: Lua, [allowed, refused, new, windows, logs, slides]: Names) -> Vec<Job> {
+fn scripts(control: &mut testkit::Client, lua: Lua, [allowed, refused, new, windows, logs, slides]: Names) -> Vec<Job> {
     let command = lua.command();
     let throttle_call = lua.load(control, "throttle", include_str!("lua/throttle.lua"));
     let mut jobs = throttle(

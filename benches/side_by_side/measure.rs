@@ -1,9 +1,8 @@
 //! How a group of jobs is measured: in rounds, each job once in each, in an order that is shuffled anew. A first round
 //! warms up and is not counted.
 
-use crate::client::Client;
 use crate::jobs::Job;
-use crate::support;
+use testkit::load::Client;
 
 /// How much is measured.
 #[derive(Clone, Copy)]
@@ -37,7 +36,7 @@ pub(crate) struct Sample {
 pub(crate) fn sample(
     jobs: &[Job],
     client: &mut Client,
-    control: &mut support::Client,
+    control: &mut testkit::Client,
     extent: Extent,
 ) -> Vec<Vec<Sample>> {
     for job in jobs {
@@ -83,7 +82,7 @@ fn shuffled(len: usize, round: usize) -> Vec<usize> {
 }
 
 /// Microseconds that the server spends on a call of the job, over `count` calls from the one with the number `from` on.
-pub(crate) fn cost(job: &Job, from: usize, count: usize, client: &mut Client, control: &mut support::Client) -> f64 {
+pub(crate) fn cost(job: &Job, from: usize, count: usize, client: &mut Client, control: &mut testkit::Client) -> f64 {
     let before = Progress::of(job, control);
     client.run(&job.calls, from, count, COST_DEPTH);
     let after = Progress::of(job, control);
@@ -108,7 +107,7 @@ struct Progress {
 }
 
 impl Progress {
-    fn of(job: &Job, control: &mut support::Client) -> Self {
+    fn of(job: &Job, control: &mut testkit::Client) -> Self {
         let mut progress = Self { calls: Vec::new(), micros: 0, counter: None };
         for command in &job.commands {
             // There is no line before the first call.

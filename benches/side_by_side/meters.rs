@@ -1,8 +1,7 @@
 //! The jobs of the meters.
 
-use crate::client::Calls;
 use crate::jobs::{Group, HOT_KEYS, INTEGER, Job, Lua, NEW, OK, has};
-use crate::support;
+use testkit::load::Calls;
 
 /// `HINCRBY` of an existing field of a day's hash: the total, and 15 hours.
 const HINCRBY: &str = "HINCRBY";
@@ -147,7 +146,7 @@ const A_MONTH: &[&str] = &[":"; DAYS + 1];
 const A_DAY: &[&str] = &["*50\r\n$3\r\nday\r\n"];
 
 /// The jobs on this server, with their scripts loaded.
-pub(crate) fn group(control: &mut support::Client) -> Group {
+pub(crate) fn group(control: &mut testkit::Client) -> Group {
     let mut jobs = [core(), module(), scripts(control)].into_iter().flatten().collect::<Vec<_>>();
     if has(control, "FCALL") {
         jobs.extend(functions(control));
@@ -332,8 +331,8 @@ fn core() -> Vec<Job> {
 }
 
 fn module() -> Vec<Job> {
-    let today = support::now_ms().div_euclid(DAY_MS) * DAY_MS;
-    let hour_now = support::now_ms().rem_euclid(DAY_MS) / HOUR_MS;
+    let today = testkit::now_ms().div_euclid(DAY_MS) * DAY_MS;
+    let hour_now = testkit::now_ms().rem_euclid(DAY_MS) / HOUR_MS;
     // Hour after hour, so that the hour that is counted in is the last field, as in the hash of the core's jobs.
     let seed = |letter, hours: Vec<i64>| {
         Calls::new(HOT_KEYS * hours.len(), SEEDED, move |n| {
@@ -407,7 +406,7 @@ fn module() -> Vec<Job> {
 /// more arguments than all have.
 fn counts_by(
     lua: Lua,
-    control: &mut support::Client,
+    control: &mut testkit::Client,
     name: &str,
     script: &str,
 ) -> impl Fn(char, usize, &[String], &str) -> String + use<> {
@@ -419,7 +418,7 @@ fn counts_by(
 }
 
 /// [`LUA_HIT`] and [`LUA_PATH`], or the same as functions, with the letters of their meters.
-fn hit_and_path(control: &mut support::Client, lua: Lua, [hit, path]: [(&'static str, char); 2]) -> Vec<Job> {
+fn hit_and_path(control: &mut testkit::Client, lua: Lua, [hit, path]: [(&'static str, char); 2]) -> Vec<Job> {
     let hit_call = counts_by(lua, control, "hit", include_str!("lua/hit.lua"));
     let path_call = counts_by(lua, control, "hit_path", include_str!("lua/hit_path.lua"));
     let path_calls = Calls::new(PATHS, COUNTED, |n| {
@@ -434,11 +433,11 @@ fn hit_and_path(control: &mut support::Client, lua: Lua, [hit, path]: [(&'static
     ]
 }
 
-fn functions(control: &mut support::Client) -> Vec<Job> {
+fn functions(control: &mut testkit::Client) -> Vec<Job> {
     hit_and_path(control, Lua::Function, [(FUNCTION_HIT, 'y'), (FUNCTION_PATH, 'z')])
 }
 
-fn scripts(control: &mut support::Client) -> Vec<Job> {
+fn scripts(control: &mut testkit::Client) -> Vec<Job> {
     let mut jobs = hit_and_path(control, Lua::Script, [(LUA_HIT, 's'), (LUA_PATH, 'a')]);
     let mut script = |text| counts_by(Lua::Script, control, "", text);
     let hit_unique = script(include_str!("lua/hit_unique.lua"));

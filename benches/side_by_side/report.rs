@@ -2,8 +2,8 @@
 
 use crate::jobs::Job;
 use crate::measure::{RATE_DEPTHS, Sample};
-use crate::record::Record;
-use crate::spread::Spread;
+use testkit::record::Record;
+use testkit::spread::Spread;
 
 /// What compares two jobs, by their names: this one in units of that one.
 pub(crate) type Pair = (&'static str, &'static str);

@@ -3,10 +3,10 @@
 
 use std::ops::RangeInclusive;
 
-use crate::algorithm::calendar::Day;
-use crate::algorithm::number::{PeriodError, parse_integer, parse_period};
 use crate::server::{Error, Shown, Str};
-use crate::time::Nanos;
+use redis_meter_core::calendar::Day;
+use redis_meter_core::number::{PeriodError, parse_integer, parse_period};
+use redis_meter_core::time::Nanos;
 
 #[expect(clippy::cast_possible_wrap, reason = "a handful")]
 const MOST_LEVELS: i64 = crate::store::path::MOST_LEVELS as i64;

@@ -1,7 +1,7 @@
 //! `key [BEFORE d]`, the arguments of METER.SEAL and METER.DROP.
 
-use crate::algorithm::calendar::Day;
 use crate::server::{Arg, Error, Kind, Str};
+use redis_meter_core::calendar::Day;
 
 use super::arguments::{Options, date, is_keyword, set_once};
 

@@ -4,12 +4,12 @@
 
 use std::ffi::CStr;
 
-use crate::algorithm::answer::{Decision, Next, TooLong};
-use crate::algorithm::log::{Change, MAX_LIMIT, Policy};
 use crate::server::{Access, Arg, Context, Error, KeyUse, Keys, Kind, Spec, Str};
 use crate::stats;
 use crate::store::log::StoredLog;
-use crate::time::Micros;
+use redis_meter_core::answer::{Decision, Next, TooLong};
+use redis_meter_core::log::{Change, MAX_LIMIT, Policy};
+use redis_meter_core::time::Micros;
 
 use super::arguments::{integer, period};
 use super::limiter::Limiter;

@@ -4,12 +4,12 @@
 
 use std::ffi::CStr;
 
-use crate::algorithm::answer::{Decision, Unit};
-use crate::algorithm::gcra::Quota;
 use crate::server::{Access, Arg, Command, Context, Error, KeyUse, Keys, Kind, Shown, Spec, Str};
 use crate::stats;
 use crate::store::tat::Tat;
-use crate::time::Nanos;
+use redis_meter_core::answer::{Decision, Unit};
+use redis_meter_core::gcra::Quota;
+use redis_meter_core::time::Nanos;
 
 use super::arguments::is_keyword;
 use super::cell_throttle::quota;

@@ -3,14 +3,14 @@
 //! A leaky bucket as a queue: takes from the tail of a list that anyone pushes to, no faster than the rate, and waits
 //! until an element is there and due.
 
-use crate::algorithm::answer::{Answer, TooLong, Unit};
-use crate::algorithm::gcra::Quota;
 use crate::server::{
     Access, Arg, Command, Context, Effect, Error, Key, KeyUse, Keys, Kind, Line, List, OwnedStr, Spec, Str, Waiting,
 };
 use crate::stats;
 use crate::store::tat::Tat;
-use crate::time::{Millis, Nanos};
+use redis_meter_core::answer::{Answer, TooLong, Unit};
+use redis_meter_core::gcra::Quota;
+use redis_meter_core::time::{Millis, Nanos};
 
 use super::arguments::{Options, integer, is_keyword, period, set_once};
 use super::cell_throttle::quota;

@@ -4,12 +4,12 @@
 
 use std::ffi::CStr;
 
-use crate::algorithm::answer::{Decision, Next, TooLong};
-use crate::algorithm::gcra::{MAX_RATE, Quota, QuotaError};
 use crate::server::{Access, Arg, Command, Context, Error, KeyUse, Keys, Kind, Spec, Str};
 use crate::stats;
 use crate::store::tat::Tat;
-use crate::time::{Micros, Nanos};
+use redis_meter_core::answer::{Decision, Next, TooLong};
+use redis_meter_core::gcra::{MAX_RATE, Quota, QuotaError};
+use redis_meter_core::time::{Micros, Nanos};
 
 use super::arguments::{integer, period};
 use super::limiter::{Limiter, Take, too_long};

@@ -5,12 +5,12 @@
 
 use std::ffi::CStr;
 
-use crate::algorithm::answer::{Decision, Next, TooLong};
-use crate::algorithm::window::{Policy, Window};
 use crate::server::{Access, Arg, Context, Error, KeyUse, Keys, Kind, Spec, Str};
 use crate::stats;
 use crate::store::window::StoredWindow;
-use crate::time::Micros;
+use redis_meter_core::answer::{Decision, Next, TooLong};
+use redis_meter_core::time::Micros;
+use redis_meter_core::window::{Policy, Window};
 
 use super::arguments::{Options, integer, is_keyword, period, set_once};
 use super::limiter::Limiter;

@@ -7,11 +7,11 @@
 use std::ffi::CStr;
 use std::marker::PhantomData;
 
-use crate::algorithm::answer::{Answer, Decision, Next, TooLong, Unit};
-use crate::algorithm::number::parse_integer;
 use crate::server::{Access, Command, Context, Error, KeyUse, Shown, Spec, Str};
 use crate::stats;
-use crate::time::Micros;
+use redis_meter_core::answer::{Answer, Decision, Next, TooLong, Unit};
+use redis_meter_core::number::parse_integer;
+use redis_meter_core::time::Micros;
 
 use super::arguments::{Options, is_keyword, set_once};
 

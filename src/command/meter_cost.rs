@@ -2,11 +2,11 @@
 //!
 //! What the counts of a day or a span cost.
 
-use crate::algorithm::price::{MOST_DECIMALS, Price, PriceError, Tariff, Tier};
 use crate::server::{Arg, Command, Context, Error, KeyUse, Keys, Kind, Shown, Spec, Str};
 use crate::stats;
 use crate::store::day;
 use crate::store::meter::Meter;
+use redis_meter_core::price::{MOST_DECIMALS, Price, PriceError, Tariff, Tier};
 
 use super::arguments::{Options, integer, is_keyword, set_once};
 use super::when::{When, WhenOptions};

@@ -2,11 +2,11 @@
 //!
 //! The days that are held, with their counts.
 
-use crate::algorithm::calendar::Day;
 use crate::server::{Arg, Command, Context, Error, Hash, Key, KeyUse, Keys, Spec, Str};
 use crate::stats;
 use crate::store::meter::Meter;
 use crate::store::{day, held, index};
+use redis_meter_core::calendar::Day;
 
 pub(crate) struct MeterDays;
 

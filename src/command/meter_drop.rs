@@ -2,13 +2,13 @@
 //!
 //! Deletes days, or all of a meter.
 
-use crate::algorithm::calendar::Day;
 use crate::server::{Arg, Command, Context, Error, KeyUse, Keys, Spec, Str};
 use crate::stats;
 use crate::store::held::{self, Finder};
 use crate::store::index::{self, IndexChange};
 use crate::store::meter::Meter;
 use crate::store::month;
+use redis_meter_core::calendar::Day;
 
 use super::before::{self, Before};
 

@@ -2,8 +2,6 @@
 //!
 //! Counts n hits in the UTC day and hour of an instant.
 
-use crate::algorithm::calendar::{Day, END_OF_TIME, day_and_hour};
-use crate::algorithm::tally::{Tally, TallyError};
 use crate::server::{Arg, Command, Context, Counter, Error, KeyUse, Keys, Kind, OwnedStr, Shown, Spec, Str};
 use crate::store::day::{find, is_last, save};
 use crate::store::held::{self, Finder};
@@ -12,8 +10,10 @@ use crate::store::meter::Meter;
 use crate::store::once::Event;
 use crate::store::path::{self, Breakdown};
 use crate::store::{month, unique};
-use crate::time::Millis;
 use crate::{settings, stats};
+use redis_meter_core::calendar::{Day, END_OF_TIME, day_and_hour};
+use redis_meter_core::tally::{Tally, TallyError};
+use redis_meter_core::time::Millis;
 
 use super::arguments::{Options, integer, is_keyword, path, set_once};
 use super::when::When;

@@ -2,11 +2,11 @@
 //!
 //! Reads the counts of one day, or of the days of a span.
 
-use crate::algorithm::calendar::{Day, Hour, day_and_hour};
 use crate::server::{Arg, Command, Context, Error, Hash, Key, KeyUse, Keys, Kind, Shown, SortedSet, Spec, Str};
 use crate::stats;
 use crate::store::meter::Meter;
 use crate::store::{day, index, path, unique};
+use redis_meter_core::calendar::{Day, Hour, day_and_hour};
 
 use super::arguments::{Options, is_keyword, path as parse_path, set_once};
 use super::when::{When, WhenOptions};

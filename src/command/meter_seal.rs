@@ -2,7 +2,6 @@
 //!
 //! Closes the days before a date into a batch, which is answered until it is acknowledged.
 
-use crate::algorithm::calendar::{Day, day_and_hour};
 use crate::server::{Arg, Command, Context, Error, Key, KeyUse, Keys, SortedSet, Spec, Str};
 use crate::store::batch::Batch;
 use crate::store::held::{Finder, HeldDay};
@@ -10,6 +9,7 @@ use crate::store::index::{self, IndexChange};
 use crate::store::meter::Meter;
 use crate::store::month;
 use crate::{settings, stats};
+use redis_meter_core::calendar::{Day, day_and_hour};
 
 use super::before::{self, Before};
 

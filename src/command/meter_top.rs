@@ -2,12 +2,12 @@
 //!
 //! The members with the highest counts, in all or below a member.
 
-use crate::algorithm::calendar::day_and_hour;
-use crate::algorithm::ranking::{Lists, Ranked, highest};
 use crate::server::{Arg, Command, Context, Error, Key, KeyUse, Keys, Kind, Order, OwnedStr, SortedSet, Spec, Str};
 use crate::stats;
 use crate::store::meter::Meter;
 use crate::store::path::{MOST_LEVELS, count_of, set_key};
+use redis_meter_core::calendar::day_and_hour;
+use redis_meter_core::ranking::{Lists, Ranked, highest};
 
 use super::arguments::{Options, integer, is_keyword, path as parse_path, set_once};
 use super::when::{When, WhenOptions};
@@ -110,7 +110,7 @@ impl<'a> Sets<'a> {
 impl Lists for Sets<'_> {
     type Error = Error;
 
-    fn len(&self) -> usize {
+    fn list_count(&self) -> usize {
         self.sets.len()
     }
 

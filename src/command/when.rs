@@ -1,9 +1,9 @@
 //! Which days a reader asks for: `DAY d`, or `FROM d TO d`.
 
-use crate::algorithm::calendar::Day;
 use crate::server::{Arg, Context, Error, Key, Kind, SortedSet, Str};
 use crate::store::index;
 use crate::store::meter::Meter;
+use redis_meter_core::calendar::Day;
 
 use super::arguments::{Options, date, is_keyword, set_once};
 

@@ -2,7 +2,7 @@
 
 use std::mem::MaybeUninit;
 
-use crate::time::Micros;
+use redis_meter_core::time::Micros;
 
 use super::api::optional;
 

@@ -7,7 +7,7 @@ use std::slice;
 
 use redis_module::raw::{self, RedisModuleCallReply, RedisModuleCtx, RedisModuleKey, RedisModuleString};
 
-use crate::time::Micros;
+use redis_meter_core::time::Micros;
 
 use super::api::{api, optional};
 use super::clock;

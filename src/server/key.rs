@@ -6,7 +6,7 @@ use std::{ptr, slice};
 
 use redis_module::raw::{self, RedisModuleKey, RedisModuleString};
 
-use crate::time::Millis;
+use redis_meter_core::time::Millis;
 
 use super::api::{api, ok};
 use super::context::{CallReply, Context};

@@ -8,7 +8,7 @@ use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use redis_module::raw::{RedisModuleCtx, RedisModuleString, RedisModuleTimerID};
 
-use crate::time::Millis;
+use redis_meter_core::time::Millis;
 
 use super::api::{api, ok};
 use super::command::guarded;

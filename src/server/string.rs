@@ -9,7 +9,7 @@ use std::{ptr, slice};
 
 use redis_module::raw::RedisModuleString;
 
-use crate::algorithm::number::format_integer;
+use redis_meter_core::number::format_integer;
 
 use super::api::{api, ok};
 

@@ -1,11 +1,11 @@
 //! A day's counts: the hash `K:day:20220809`. Field `day` holds the total, the fields `0` to `23` the counts of the
 //! hours that were hit. Other fields are other programs'.
 
-use crate::algorithm::calendar::{self, Day, Hour};
-use crate::algorithm::number::parse_integer;
-use crate::algorithm::tally::Tally;
 use crate::server::{Constant, Context, Effect, Error, Hash, Key, OwnedStr, Str};
-use crate::time::Millis;
+use redis_meter_core::calendar::{self, Day, Hour};
+use redis_meter_core::number::parse_integer;
+use redis_meter_core::tally::Tally;
+use redis_meter_core::time::Millis;
 
 use super::meter::Meter;
 

@@ -1,7 +1,7 @@
 //! When a limiter's state expires. It must not go before it says nothing any more; moving its expiry at each call would
 //! cost more than the rest of the write. So the expiry is set late, and kept for as long as it is late enough.
 
-use crate::time::{Millis, Nanos};
+use redis_meter_core::time::{Millis, Nanos};
 
 const SECOND: i64 = 1_000_000_000;
 

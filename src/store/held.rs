@@ -4,9 +4,9 @@
 use std::collections::BTreeSet;
 use std::mem;
 
-use crate::algorithm::calendar::Day;
 use crate::server::{Any, Context, Effect, Error, Hash, Key, OwnedStr, SortedSet, Str, Text};
-use crate::time::Millis;
+use redis_meter_core::calendar::Day;
+use redis_meter_core::time::Millis;
 
 use super::day;
 use super::meter::{Meter, day_rest, unique_rest};

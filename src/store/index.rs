@@ -3,9 +3,9 @@
 //!
 //! It expires with the last of its days: never, while one of them does not expire; else no sooner than any of them.
 
-use crate::algorithm::calendar::Day;
 use crate::server::{Context, Effect, Error, Key, Order, OwnedStr, SortedSet};
-use crate::time::Millis;
+use redis_meter_core::calendar::Day;
+use redis_meter_core::time::Millis;
 
 use super::held;
 use super::meter::Meter;

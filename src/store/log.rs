@@ -1,11 +1,11 @@
 //! A sliding log's state: a sorted set with one member for each taken cell, its time in microseconds the score. Members
 //! are named `<time>-<number>`, so that cells of the same microsecond are as many members.
 
-use crate::algorithm::answer::Next;
-use crate::algorithm::log::{Cells, Change, Policy};
-use crate::algorithm::number::format_integer;
 use crate::server::{Access, Context, Effect, Error, Key, Order, OwnedStr, SortedSet, Str};
-use crate::time::Micros;
+use redis_meter_core::answer::Next;
+use redis_meter_core::log::{Cells, Change, Policy};
+use redis_meter_core::number::format_integer;
+use redis_meter_core::time::Micros;
 
 use super::expiry;
 

@@ -15,8 +15,8 @@
 //! In a cluster the derived keys must lie in `K`'s slot. If `K` has a hash tag they inherit it; otherwise the whole of
 //! `K` is made one, `{K}:day:…`.
 
-use crate::algorithm::calendar::{Day, Month};
 use crate::server::{Access, Context, Error, Key, OwnedStr, Str, ValueType, facts};
+use redis_meter_core::calendar::{Day, Month};
 
 /// A meter, and how the names of its keys begin.
 #[derive(Clone, Copy)]

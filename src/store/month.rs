@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::algorithm::calendar::{Day, END_OF_TIME, Month, day_and_hour};
-use crate::algorithm::number::parse_integer;
 use crate::server::{Any, Constant, Context, Effect, Error, Hash, Key, OwnedStr};
-use crate::time::Millis;
+use redis_meter_core::calendar::{Day, END_OF_TIME, Month, day_and_hour};
+use redis_meter_core::number::parse_integer;
+use redis_meter_core::time::Millis;
 
 use super::held::HeldDay;
 use super::meter::Meter;

@@ -2,7 +2,7 @@
 //! event is known when it comes again after they were sealed, and expires by itself.
 
 use crate::server::{Context, Effect, Error, Key, OwnedStr, Set, Str};
-use crate::time::Millis;
+use redis_meter_core::time::Millis;
 
 use super::meter::Meter;
 

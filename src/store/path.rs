@@ -4,9 +4,9 @@
 //! In the names of keys every byte of a member outside `A-Z a-z 0-9 _ . ~ # -` is percent-encoded, so that no member
 //! has a `:` and no two paths share a key.
 
-use crate::algorithm::calendar::Day;
 use crate::server::{Context, Effect, Error, Key, OwnedStr, Shown, SortedSet, Str};
-use crate::time::Millis;
+use redis_meter_core::calendar::Day;
+use redis_meter_core::time::Millis;
 
 use super::meter::Meter;
 

@@ -1,11 +1,11 @@
 //! A sliding counter's state: a hash of two windows. `start` (nanoseconds since the epoch) and `period` (nanoseconds)
 //! say which is the current one, `current` and `previous` are their counts.
 
-use crate::algorithm::answer::Next;
-use crate::algorithm::number::parse_natural;
-use crate::algorithm::slide::Slide;
 use crate::server::{Access, Constant, Context, Effect, Error, Hash, Key, OwnedStr, Str};
-use crate::time::Nanos;
+use redis_meter_core::answer::Next;
+use redis_meter_core::number::parse_natural;
+use redis_meter_core::slide::Slide;
+use redis_meter_core::time::Nanos;
 
 use super::expiry;
 

@@ -1,9 +1,9 @@
 //! A GCRA limiter's state: a string that holds the TAT as decimal nanoseconds since the epoch, the layout of redis-cell.
 
-use crate::algorithm::answer::Next;
-use crate::algorithm::number::parse_natural;
 use crate::server::{Access, Context, Effect, Error, Expiry, Key, OwnedStr, Str, Text};
-use crate::time::Nanos;
+use redis_meter_core::answer::Next;
+use redis_meter_core::number::parse_natural;
+use redis_meter_core::time::Nanos;
 
 use super::expiry;
 

@@ -1,8 +1,8 @@
 //! A day's distinct ids: the HyperLogLog `K:day:20220809:unique`.
 
-use crate::algorithm::calendar::Day;
 use crate::server::{Context, Effect, Error, Key, OwnedStr, Str, Text};
-use crate::time::Millis;
+use redis_meter_core::calendar::Day;
+use redis_meter_core::time::Millis;
 
 use super::meter::Meter;
 

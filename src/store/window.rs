@@ -1,10 +1,10 @@
 //! A fixed window's state: a string that holds the count and expires at the window's end, what `INCR` and `EXPIRE`
 //! leave. A block is a count of the limit plus one, which expires at the block's end.
 
-use crate::algorithm::answer::Next;
-use crate::algorithm::number::parse_natural;
-use crate::algorithm::window::Window;
 use crate::server::{Access, Context, Effect, Error, Expiry, Key, OwnedStr, Str, Text};
+use redis_meter_core::answer::Next;
+use redis_meter_core::number::parse_natural;
+use redis_meter_core::window::Window;
 
 /// A window's key, and the window that it holds.
 pub(crate) struct StoredWindow<'a> {

@@ -4,22 +4,22 @@ use crate::time::Nanos;
 
 /// What a limiter says of one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Answer {
+pub struct Answer {
     /// Whether the call was refused.
-    pub(crate) limited: bool,
+    pub limited: bool,
     /// Capacity: the most cells that one instant can take.
-    pub(crate) limit: i64,
+    pub limit: i64,
     /// Cells that one more call could take now, 0..=limit.
-    pub(crate) remaining: i64,
+    pub remaining: i64,
     /// Span until this same call would pass. `None` when it was not limited, and when it can never pass.
-    pub(crate) retry_after: Option<Nanos>,
+    pub retry_after: Option<Nanos>,
     /// Span until the limiter is as good as new.
-    pub(crate) reset_after: Nanos,
+    pub reset_after: Nanos,
 }
 
 /// What becomes of a limiter's stored state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Next<S> {
+pub enum Next<S> {
     /// It stays as it is, or stays absent.
     Keep,
     /// This replaces it.
@@ -30,18 +30,20 @@ pub(crate) enum Next<S> {
 
 /// The answer to a call, and the state that it leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Decision<S> {
-    pub(crate) answer: Answer,
-    pub(crate) next: Next<S>,
+pub struct Decision<S> {
+    /// What the caller is told.
+    pub answer: Answer,
+    /// What becomes of the stored state.
+    pub next: Next<S>,
 }
 
 /// An instant or a span does not fit in 2⁶³ − 1 ns: it would end after the year 2262.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct TooLong;
+pub struct TooLong;
 
 /// The unit of the two spans of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Unit {
+pub enum Unit {
     /// Whole seconds, the default.
     Seconds,
     /// Milliseconds, the option `MS`.
@@ -50,7 +52,7 @@ pub(crate) enum Unit {
 
 impl Unit {
     /// A span in this unit, rounded up.
-    pub(crate) fn round_up(self, span: Nanos) -> i64 {
+    pub fn round_up(self, span: Nanos) -> i64 {
         match self {
             Self::Seconds => span.ceil_seconds(),
             Self::Millis => span.ceil_millis().0,
@@ -61,7 +63,7 @@ impl Unit {
 impl Answer {
     /// The five integers of the reply: limited, limit, remaining, retry_after (-1 for `None`), reset_after. Spans are
     /// rounded up, so that who waits as told is never early.
-    pub(crate) fn integers(&self, unit: Unit) -> [i64; 5] {
+    pub fn integers(&self, unit: Unit) -> [i64; 5] {
         let retry_after = self.retry_after.map_or(-1, |span| unit.round_up(span));
         [i64::from(self.limited), self.limit, self.remaining, retry_after, unit.round_up(self.reset_after)]
     }

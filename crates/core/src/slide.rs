@@ -12,19 +12,24 @@ use super::answer::{Answer, Decision, Next, TooLong};
 
 /// How much a period takes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Policy {
+pub struct Policy {
     /// 1..=2⁶³ − 1.
-    pub(crate) limit: i64,
-    pub(crate) period: Nanos,
+    pub limit: i64,
+    /// The length of the window; > 0.
+    pub period: Nanos,
 }
 
 /// Two windows: the one that began at `start`, and the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Slide {
-    pub(crate) start: Nanos,
-    pub(crate) period: Nanos,
-    pub(crate) current: i64,
-    pub(crate) previous: i64,
+pub struct Slide {
+    /// When the current window began.
+    pub start: Nanos,
+    /// The length of the window; > 0.
+    pub period: Nanos,
+    /// The count of the current window.
+    pub current: i64,
+    /// The count of the window before it.
+    pub previous: i64,
 }
 
 impl Policy {
@@ -33,7 +38,7 @@ impl Policy {
     ///
     /// # Errors
     /// If two periods from `now` do not fit.
-    pub(crate) fn decide(&self, stored: Option<Slide>, now: Nanos, quantity: i64) -> Result<Decision<Slide>, TooLong> {
+    pub fn decide(&self, stored: Option<Slide>, now: Nanos, quantity: i64) -> Result<Decision<Slide>, TooLong> {
         self.period.0.checked_mul(2).and_then(|two| now.0.checked_add(two)).ok_or(TooLong)?;
         let slide = self.at(stored, now);
         let estimate = slide.estimate(now);
@@ -150,7 +155,7 @@ impl Slide {
     }
 
     /// When nothing of it is in view any more.
-    pub(crate) fn end(&self) -> Nanos {
+    pub fn end(&self) -> Nanos {
         let periods = if self.current > 0 { 2 } else { i64::from(self.previous > 0) };
         Nanos(self.start.0.saturating_add(self.period.0.saturating_mul(periods)))
     }

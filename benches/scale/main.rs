@@ -22,19 +22,6 @@
 //! - `METER_BENCH_RECORD`: a folder that `scale.tsv` is written to, with a line for each number: what was measured, the
 //!   number of nodes (`alone` for a server that is no cluster), the field, and its median, least and greatest value.
 
-#[path = "side_by_side/client.rs"]
-#[allow(dead_code, reason = "calls of several steps are for what needs two trips")]
-mod client;
-#[path = "side_by_side/machine.rs"]
-#[allow(dead_code, reason = "nodes that share cores are kept on several, and not on one")]
-mod machine;
-#[path = "support/record.rs"]
-mod record;
-#[path = "side_by_side/spread.rs"]
-mod spread;
-#[path = "../tests/support/mod.rs"]
-mod support;
-
 use std::num::NonZero;
 use std::ops::RangeInclusive;
 use std::process::{Command, Stdio};
@@ -42,11 +29,11 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::Duration;
 
-use client::{Calls, Client};
-use record::Record;
-use spread::Spread;
-use support::cluster;
-use support::{Program, Server};
+use testkit::cluster;
+use testkit::load::{Calls, Client};
+use testkit::record::Record;
+use testkit::spread::Spread;
+use testkit::{Program, Server};
 
 /// Keys that stand for the users of a service.
 const KEYS: usize = 10_000;
@@ -131,7 +118,7 @@ struct Fleet {
     is_cluster: bool,
     servers: Vec<Server>,
     clients: Vec<Client>,
-    controls: Vec<support::Client>,
+    controls: Vec<testkit::Client>,
 }
 
 impl Fleet {
@@ -282,7 +269,7 @@ impl Sample {
 }
 
 /// The calls that a server has counted so far, and its processor time.
-fn progress(control: &mut support::Client, call: Call) -> (usize, Duration) {
+fn progress(control: &mut testkit::Client, call: Call) -> (usize, Duration) {
     let stats = control.info_field("commandstats", &format!("cmdstat_{}", call.name().to_lowercase()));
     // There is no line before the first call.
     let calls = stats.map_or(0, |stats| {
@@ -298,13 +285,13 @@ fn progress(control: &mut support::Client, call: Call) -> (usize, Duration) {
 }
 
 fn main() {
-    let rounds = usize::try_from(support::setting("METER_SCALE_ROUNDS", 7)).expect("small");
+    let rounds = usize::try_from(testkit::setting("METER_SCALE_ROUNDS", 7)).expect("small");
     assert!(rounds > 0, "METER_SCALE_ROUNDS: a number of rounds");
     // Before the client is kept on some of them.
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
-    let machine = machine::describe();
-    let program = (support::programs().iter().rfind(|program| program.is_valkey()))
-        .or(support::programs().last())
+    let machine = testkit::machine::describe();
+    let program = (testkit::programs().iter().rfind(|program| program.is_valkey()))
+        .or(testkit::programs().last())
         .expect("a server program");
     let mut fleets = vec![Fleet::new(false, vec![Server::start(program, &[])])];
     fleets.extend((1..=MOST_NODES).map(|count| Fleet::new(true, cluster::nodes(program, count))));
@@ -489,8 +476,8 @@ fn print_header(
     println!("machine   {machine}");
     println!("pinned    {placement}");
     println!("config    appendonly no, no replicas; other fleets run idle while one is measured");
-    println!("module    redis-meter {}, {}", env!("CARGO_PKG_VERSION"), support::module().display());
-    println!("client    {} connections to each node, a thread for each node", client::CONNECTIONS);
+    println!("module    redis-meter {}, {}", env!("CARGO_PKG_VERSION"), testkit::module().display());
+    println!("client    {} connections to each node, a thread for each node", testkit::load::CONNECTIONS);
     let others: Vec<_> = DEPTHS[..2].iter().map(|(depth, calls)| format!("{calls} at {depth}")).collect();
     println!(
         "a round   {} calls at depth {}, or {}, for each line below; {rounds} rounds",

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use std::{fs, thread};
 
 /// Its processor, cores and kernel, in one line.
-pub(crate) fn describe() -> String {
+pub fn describe() -> String {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let cpu = cpu.lines().find(|line| line.starts_with("model name")).and_then(|line| line.split(": ").nth(1));
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
@@ -16,7 +16,7 @@ pub(crate) fn describe() -> String {
 }
 
 /// Keeps a process with all its threads on one core, if there are two and the program taskset. Whether it is so.
-pub(crate) fn pin(process: u32, core: usize) -> bool {
+pub fn pin(process: u32, core: usize) -> bool {
     cores() >= 2
         && Command::new("taskset")
             .args(["--all-tasks", "--cpu-list", "--pid", &core.to_string(), &process.to_string()])

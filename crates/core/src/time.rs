@@ -8,48 +8,48 @@ const MICROS_PER_MILLI: i64 = 1_000;
 
 /// Nanoseconds: what limiters count in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Nanos(pub(crate) i64);
+pub struct Nanos(pub i64);
 
 /// Microseconds: what the server's clock counts in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Micros(pub(crate) i64);
+pub struct Micros(pub i64);
 
 /// Milliseconds: what expiries and clients' timestamps count in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Millis(pub(crate) i64);
+pub struct Millis(pub i64);
 
 impl Nanos {
     /// The span or instant in milliseconds, rounded up.
-    pub(crate) fn ceil_millis(self) -> Millis {
+    pub fn ceil_millis(self) -> Millis {
         Millis(ceil_div(self.0, NANOS_PER_MILLI))
     }
 
     /// The span or instant in milliseconds, rounded down.
-    pub(crate) fn floor_millis(self) -> Millis {
+    pub fn floor_millis(self) -> Millis {
         Millis(self.0.div_euclid(NANOS_PER_MILLI))
     }
 
     /// The span in whole seconds, rounded up.
-    pub(crate) fn ceil_seconds(self) -> i64 {
+    pub fn ceil_seconds(self) -> i64 {
         ceil_div(self.0, NANOS_PER_SECOND)
     }
 }
 
 impl Millis {
     /// The same instant in nanoseconds; one past the year 2262 stays there.
-    pub(crate) fn nanos(self) -> Nanos {
+    pub fn nanos(self) -> Nanos {
         Nanos(self.0.saturating_mul(NANOS_PER_MILLI))
     }
 }
 
 impl Micros {
     /// The same instant in nanoseconds; a clock past the year 2262 stays there.
-    pub(crate) fn nanos(self) -> Nanos {
+    pub fn nanos(self) -> Nanos {
         Nanos(self.0.saturating_mul(NANOS_PER_MICRO))
     }
 
     /// The same instant in milliseconds, rounded down.
-    pub(crate) fn floor_millis(self) -> Millis {
+    pub fn floor_millis(self) -> Millis {
         Millis(self.0.div_euclid(MICROS_PER_MILLI))
     }
 }

@@ -2,16 +2,16 @@
 
 /// The middle one and the extremes.
 #[derive(Clone, Copy)]
-pub(crate) struct Spread {
-    pub(crate) median: f64,
-    pub(crate) min: f64,
-    pub(crate) max: f64,
+pub struct Spread {
+    pub median: f64,
+    pub min: f64,
+    pub max: f64,
 }
 
 impl Spread {
     /// # Panics
     /// If there are none.
-    pub(crate) fn of(samples: impl IntoIterator<Item = f64>) -> Self {
+    pub fn of(samples: impl IntoIterator<Item = f64>) -> Self {
         let mut samples: Vec<f64> = samples.into_iter().collect();
         samples.sort_by(f64::total_cmp);
         let (below, above) = (samples[(samples.len() - 1) / 2], samples[samples.len() / 2]);

@@ -5,7 +5,7 @@ use crate::time::Nanos;
 /// An integer in the one form that Redis takes: `0`, or an optional `-` and digits that do not start with `0`.
 /// `None` for everything else (`01`, `+1`, ` 1`, `1.5`, `-0`, an empty string) and for what does not fit in 64 bits.
 #[inline]
-pub(crate) fn parse_integer(text: &[u8]) -> Option<i64> {
+pub fn parse_integer(text: &[u8]) -> Option<i64> {
     match text {
         [b'-', digits @ ..] => parse_magnitude(digits)
             .filter(|&magnitude| magnitude > 0)
@@ -16,7 +16,7 @@ pub(crate) fn parse_integer(text: &[u8]) -> Option<i64> {
 
 /// The same, without a sign.
 #[inline]
-pub(crate) fn parse_natural(text: &[u8]) -> Option<i64> {
+pub fn parse_natural(text: &[u8]) -> Option<i64> {
     i64::try_from(parse_magnitude(text)?).ok()
 }
 
@@ -59,7 +59,7 @@ fn parse_many(digits: &[u8]) -> Option<u64> {
 
 /// The number that eight digits write, all at once: a TAT or a timestamp has so many that it shows.
 #[inline(always)]
-pub(super) fn parse_eight(digits: [u8; 8]) -> Option<u32> {
+pub(crate) fn parse_eight(digits: [u8; 8]) -> Option<u32> {
     let text = u64::from_le_bytes(digits);
     // A byte below '0' has its high bit set by the difference, one above '9' by the sum.
     let too_low = text.wrapping_sub(0x3030_3030_3030_3030);
@@ -75,7 +75,7 @@ pub(super) fn parse_eight(digits: [u8; 8]) -> Option<u32> {
 }
 
 /// All pairs of digits, one after the other.
-pub(super) const PAIRS: [[u8; 2]; 100] = {
+pub(crate) const PAIRS: [[u8; 2]; 100] = {
     let mut pairs = [[b'0'; 2]; 100];
     let mut number = 0u8;
     while number < 100 {
@@ -87,7 +87,7 @@ pub(super) const PAIRS: [[u8; 2]; 100] = {
 
 /// The decimal digits of a number, as they are stored and replicated, at the end of `digits`. The server's own way of
 /// writing numbers of nineteen digits takes several times as long.
-pub(crate) fn format_integer(number: i64, digits: &mut [u8; 20]) -> &[u8] {
+pub fn format_integer(number: i64, digits: &mut [u8; 20]) -> &[u8] {
     let mut rest = number.unsigned_abs();
     let mut start = digits.len();
     while rest >= 10 {
@@ -108,7 +108,7 @@ pub(crate) fn format_integer(number: i64, digits: &mut [u8; 20]) -> &[u8] {
 
 /// Why a text is no period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum PeriodError {
+pub enum PeriodError {
     /// Not `digits` or `digits.digits`.
     Malformed,
     /// More than nine digits after the point.
@@ -121,7 +121,7 @@ pub(crate) enum PeriodError {
 
 /// A period in seconds, as `60` or `0.25`: above zero, at most nine digits after the point, at most 2⁶³ − 1 ns.
 #[inline(always)]
-pub(crate) fn parse_period(text: &[u8]) -> Result<Nanos, PeriodError> {
+pub fn parse_period(text: &[u8]) -> Result<Nanos, PeriodError> {
     let (seconds, nanos) = match parse_natural(text) {
         Some(seconds) => (seconds, 0),
         None => parse_decimal(text)?,

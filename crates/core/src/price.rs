@@ -3,25 +3,25 @@
 use std::fmt::{self, Display};
 
 /// The most digits that a price may have after the point.
-pub(crate) const MOST_DECIMALS: usize = 18;
+pub const MOST_DECIMALS: usize = 18;
 
 /// A price of one unit, zero or more: `0.02` is 2 with 2 decimals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Price {
+pub struct Price {
     digits: u128,
     decimals: usize,
 }
 
 /// An amount of money: `digits` with the point before the last `decimals` of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Amount {
+pub struct Amount {
     digits: u128,
     decimals: usize,
 }
 
 /// Why a text is no price.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum PriceError {
+pub enum PriceError {
     /// Not `digits` or `digits.digits`.
     Malformed,
     /// More than [`MOST_DECIMALS`] digits after the point.
@@ -32,14 +32,16 @@ pub(crate) enum PriceError {
 
 /// A tier of a tariff: the price of a unit up to the `upto`th, which still belongs to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Tier {
-    pub(crate) upto: i64,
-    pub(crate) price: Price,
+pub struct Tier {
+    /// The last unit of the tier, counted from 1.
+    pub upto: i64,
+    /// The price of each of its units.
+    pub price: Price,
 }
 
 /// How a usage is charged.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Tariff {
+pub enum Tariff {
     /// Each unit at the same price.
     Rate(Price),
     /// Each unit at the price of the tier that it lies in. The tiers ascend, and the last has no end: `i64::MAX`.
@@ -50,11 +52,11 @@ pub(crate) enum Tariff {
 
 /// The cost does not fit in 128 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct TooHigh;
+pub struct TooHigh;
 
 impl Price {
     /// A price as clients write it: decimal digits, with a point and more of them or without.
-    pub(crate) fn parse(text: &[u8]) -> Result<Self, PriceError> {
+    pub fn parse(text: &[u8]) -> Result<Self, PriceError> {
         let (whole, fraction) = match text.iter().position(|&byte| byte == b'.') {
             Some(point) => (&text[..point], &text[point + 1..]),
             None => (text, &[][..]),
@@ -93,7 +95,7 @@ impl Tariff {
     ///
     /// # Errors
     /// The amount does not fit in 128 bits.
-    pub(crate) fn cost(&self, usage: i64) -> Result<Amount, TooHigh> {
+    pub fn cost(&self, usage: i64) -> Result<Amount, TooHigh> {
         let units = |n: i64| u128::try_from(n).unwrap_or(0);
         let (digits, decimals) = match self {
             Self::Rate(price) => (price.times(units(usage), price.decimals)?, price.decimals),

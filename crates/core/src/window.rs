@@ -8,19 +8,22 @@ use super::answer::{Answer, Decision, Next, TooLong};
 
 /// How much a window takes, how long it lasts, and for how long a call beyond it shuts the key.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Policy {
+pub struct Policy {
     /// 1..2⁶³ − 1, so that one more fits.
-    pub(crate) limit: i64,
-    pub(crate) period: Millis,
-    pub(crate) block: Option<Millis>,
+    pub limit: i64,
+    /// The length of the window; > 0.
+    pub period: Millis,
+    /// For how long the first call beyond the limit shuts the key.
+    pub block: Option<Millis>,
 }
 
 /// A window: its count, and when it ends. A count of the limit plus one is a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Window {
-    pub(crate) count: i64,
+pub struct Window {
+    /// How many cells were taken.
+    pub count: i64,
     /// `None` for state that other programs have left without an expiry.
-    pub(crate) end: Option<Millis>,
+    pub end: Option<Millis>,
 }
 
 impl Policy {
@@ -29,12 +32,7 @@ impl Policy {
     ///
     /// # Errors
     /// If a period from `now` does not fit.
-    pub(crate) fn decide(
-        &self,
-        stored: Option<Window>,
-        now: Millis,
-        quantity: i64,
-    ) -> Result<Decision<Window>, TooLong> {
+    pub fn decide(&self, stored: Option<Window>, now: Millis, quantity: i64) -> Result<Decision<Window>, TooLong> {
         let fresh_end = end_of(now, self.period)?;
         let block_end = self.block.map(|block| end_of(now, block)).transpose()?;
         let held = stored.filter(|window| window.end.is_none_or(|end| end > now));

@@ -9,50 +9,50 @@ const MILLIS_PER_HOUR: i64 = 3_600_000;
 const MILLIS_PER_DAY: i64 = 24 * MILLIS_PER_HOUR;
 
 /// The first millisecond after the year 9999, the last that eight digits can write.
-pub(crate) const END_OF_TIME: Millis = Millis(253_402_300_800_000);
+pub const END_OF_TIME: Millis = Millis(253_402_300_800_000);
 
 /// A day of the years 1 to 9999, held as the number `yyyymmdd` that it is written as: order is the calendar's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Day(u32);
+pub struct Day(u32);
 
 /// A month of the years 1 to 9999, held as the number `yyyymm` that it is written as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Month(u32);
+pub struct Month(u32);
 
 /// An hour of a day, 0..=23.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Hour(u8);
+pub struct Hour(u8);
 
 /// The hours as text.
-pub(crate) const HOURS: [&str; 24] = [
+pub const HOURS: [&str; 24] = [
     "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16", "17", "18", "19", "20",
     "21", "22", "23",
 ];
 
 impl Hour {
     /// The hour `number`, if it is 0..=23.
-    pub(crate) fn new(number: u8) -> Option<Self> {
+    pub fn new(number: u8) -> Option<Self> {
         (number < 24).then_some(Self(number))
     }
 
     /// Every hour of a day, ascending.
-    pub(crate) fn all() -> impl Iterator<Item = Self> {
+    pub fn all() -> impl Iterator<Item = Self> {
         (0..24).map(Self)
     }
 
     /// Its number as text, not padded.
-    pub(crate) fn text(self) -> &'static str {
+    pub fn text(self) -> &'static str {
         HOURS[usize::from(self.0)]
     }
 
     /// Its number, 0..=23.
-    pub(crate) fn number(self) -> u8 {
+    pub fn number(self) -> u8 {
         self.0
     }
 }
 
 /// The UTC day and hour of an instant, which lies between the epoch and the year 9999.
-pub(crate) fn day_and_hour(at: Millis) -> (Day, Hour) {
+pub fn day_and_hour(at: Millis) -> (Day, Hour) {
     debug_assert!((0..END_OF_TIME.0).contains(&at.0));
     let hours = at.0 / MILLIS_PER_HOUR;
     #[expect(clippy::cast_sign_loss, reason = "0..=23")]
@@ -62,28 +62,28 @@ pub(crate) fn day_and_hour(at: Millis) -> (Day, Hour) {
 
 impl Month {
     /// The digits `202208`.
-    pub(crate) fn digits(self) -> [u8; 6] {
+    pub fn digits(self) -> [u8; 6] {
         digits(self.0)
     }
 
     /// The number 202208.
-    pub(crate) fn number(self) -> u32 {
+    pub fn number(self) -> u32 {
         self.0
     }
 
     /// Its first day.
-    pub(crate) fn first(self) -> Day {
+    pub fn first(self) -> Day {
         Day(self.0 * 100 + 1)
     }
 
     /// Its last day.
-    pub(crate) fn last(self) -> Day {
+    pub fn last(self) -> Day {
         let lengths = [31, 30, 29, 28].map(|day| Day(self.0 * 100 + day));
         lengths.into_iter().find(|day| day.exists()).unwrap_or(self.first())
     }
 
     /// The month after it.
-    pub(crate) fn next(self) -> Self {
+    pub fn next(self) -> Self {
         Self(if self.0 % 100 == 12 { self.0 + 89 } else { self.0 + 1 })
     }
 }
@@ -100,12 +100,12 @@ fn digits<const N: usize>(mut number: u32) -> [u8; N] {
 
 impl Day {
     /// The first day of the calendar, in the year 1.
-    pub(crate) const FIRST: Self = Self(10_101);
+    pub const FIRST: Self = Self(10_101);
     /// The last day of the calendar, in the year 9999.
-    pub(crate) const LAST: Self = Self(99_991_231);
+    pub const LAST: Self = Self(99_991_231);
 
     /// A date written `20220809` or `2022-08-09`; `None` for any other text and for days that do not exist.
-    pub(crate) fn parse(text: &[u8]) -> Option<Self> {
+    pub fn parse(text: &[u8]) -> Option<Self> {
         let digits: [u8; 8] = match *text {
             [a, b, c, d, b'-', e, f, b'-', g, h] => [a, b, c, d, e, f, g, h],
             [a, b, c, d, e, f, g, h] => [a, b, c, d, e, f, g, h],
@@ -116,37 +116,37 @@ impl Day {
     }
 
     /// The digits `20220809`.
-    pub(crate) fn digits(self) -> [u8; 8] {
+    pub fn digits(self) -> [u8; 8] {
         digits(self.0)
     }
 
     /// The number 20220809, as the index scores it.
-    pub(crate) fn number(self) -> u32 {
+    pub fn number(self) -> u32 {
         self.0
     }
 
     /// The first millisecond after the day.
-    pub(crate) fn end(self) -> Millis {
+    pub fn end(self) -> Millis {
         Millis((self.days() + 1) * MILLIS_PER_DAY)
     }
 
     /// Its month.
-    pub(crate) fn month(self) -> Month {
+    pub fn month(self) -> Month {
         Month(self.0 / 100)
     }
 
     /// The day before it, if the calendar has one.
-    pub(crate) fn previous(self) -> Option<Self> {
+    pub fn previous(self) -> Option<Self> {
         (self > Self::FIRST).then(|| Self::from_days(self.days() - 1))
     }
 
     /// How many days there are from this one to `last`, both counted; 0 if `last` comes before it.
-    pub(crate) fn days_to(self, last: Self) -> u64 {
+    pub fn days_to(self, last: Self) -> u64 {
         u64::try_from(last.days() - self.days() + 1).unwrap_or(0)
     }
 
     /// The days from this one to `last`.
-    pub(crate) fn to(self, last: Self) -> impl Iterator<Item = Self> {
+    pub fn to(self, last: Self) -> impl Iterator<Item = Self> {
         (self.days()..=last.days()).map(Self::from_days)
     }
 

@@ -31,40 +31,23 @@
 //! The published redis-cell that the script builds, 0.2.2, replicates nothing at all: a part of the work that this
 //! module and later versions of redis-cell do is missing from its cost.
 
-#[path = "side_by_side/client.rs"]
-mod client;
-#[path = "side_by_side/growth.rs"]
 mod growth;
-#[path = "side_by_side/jobs.rs"]
 mod jobs;
-#[path = "side_by_side/limiters.rs"]
 mod limiters;
-#[path = "side_by_side/machine.rs"]
-mod machine;
-#[path = "side_by_side/measure.rs"]
 mod measure;
-#[path = "side_by_side/meters.rs"]
 mod meters;
-#[path = "side_by_side/peer.rs"]
 mod peer;
-#[path = "support/record.rs"]
-mod record;
-#[path = "side_by_side/report.rs"]
 mod report;
-#[path = "side_by_side/spread.rs"]
-mod spread;
-#[path = "../tests/support/mod.rs"]
-mod support;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use client::Client;
 use jobs::Group;
 use measure::{Extent, FULL, QUICK, RATE_DEPTHS, sample};
 use peer::Peer;
-use record::Record;
-use support::{Program, Server};
+use testkit::load::Client;
+use testkit::record::Record;
+use testkit::{Program, Server};
 
 /// The groups, by the names that `METER_BENCH_ONLY` has for them.
 const GROUPS: [&str; 3] = ["limiters", "meters", "growth"];
@@ -97,7 +80,7 @@ fn groups(quick: bool) -> Vec<&'static str> {
 
 /// The newest Redis 7.0, Redis 8.0, Redis and Valkey, as far as they are there.
 fn programs() -> Vec<&'static Program> {
-    let newest = |wanted: fn(&Program) -> bool| support::programs().iter().rfind(|program| wanted(program));
+    let newest = |wanted: fn(&Program) -> bool| testkit::programs().iter().rfind(|program| wanted(program));
     let found = [
         newest(|program| !program.is_valkey() && (program.version.0, program.version.1) == (7, 0)),
         newest(|program| !program.is_valkey() && (program.version.0, program.version.1) == (8, 0)),
@@ -154,7 +137,7 @@ fn compare(
     name: &str,
     group: &Group,
     client: &mut Client,
-    control: &mut support::Client,
+    control: &mut testkit::Client,
     extent: Extent,
     record: &mut Record,
 ) {
@@ -173,7 +156,7 @@ fn compare(
 
 fn header(
     program: &Program,
-    control: &mut support::Client,
+    control: &mut testkit::Client,
     peer: Option<&Peer>,
     aof: bool,
     extent: Extent,
@@ -181,8 +164,8 @@ fn header(
 ) {
     let (major, minor, patch) = program.version;
     let server_pid = control.info_field("server", "process_id").and_then(|pid| pid.parse().ok()).expect("a process");
-    let machine = machine::describe();
-    let pinned = machine::pin(server_pid, 0) && machine::pin(std::process::id(), 1);
+    let machine = testkit::machine::describe();
+    let pinned = testkit::machine::pin(server_pid, 0) && testkit::machine::pin(std::process::id(), 1);
     println!();
     report::head("server", &format!("{} {major}.{minor}.{patch}", program.product), record);
     report::head("machine", &machine, record);
@@ -198,7 +181,7 @@ fn header(
         format!("{command} of {}", path.file_name().unwrap_or_default().to_string_lossy())
     };
     report::head("peer", &peer.map_or(none.to_owned(), of), record);
-    report::head("client", &format!("{} connections", client::CONNECTIONS), record);
+    report::head("client", &format!("{} connections", testkit::load::CONNECTIONS), record);
     let Extent { rounds, cost_calls, rate_calls } = extent;
     let rates: Vec<_> =
         rate_calls.iter().zip(RATE_DEPTHS).map(|(calls, depth)| format!("{calls} at depth {depth}")).collect();

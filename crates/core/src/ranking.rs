@@ -9,15 +9,15 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
 
 /// A member and its count.
-pub(crate) type Ranked = (Vec<u8>, i128);
+pub type Ranked = (Vec<u8>, i128);
 
 /// Lists of members, each in the order of ZREVRANGE: by count, and those of one count by their bytes, descending both.
-pub(crate) trait Lists {
+pub trait Lists {
     /// Why a list cannot be read.
     type Error;
 
     /// How many lists there are.
-    fn len(&self) -> usize;
+    fn list_count(&self) -> usize;
 
     /// How many members they have, added up.
     fn members(&self) -> usize;
@@ -36,8 +36,8 @@ pub(crate) trait Lists {
 ///
 /// # Errors
 /// Those of the lists.
-pub(crate) fn highest<L: Lists>(lists: &mut L, n: usize) -> Result<Vec<Ranked>, L::Error> {
-    if lists.len() == 1 {
+pub fn highest<L: Lists>(lists: &mut L, n: usize) -> Result<Vec<Ranked>, L::Error> {
+    if lists.list_count() == 1 {
         // The one list is in order already.
         return std::iter::from_fn(|| lists.next(0).transpose()).take(n).collect();
     }
@@ -45,7 +45,7 @@ pub(crate) fn highest<L: Lists>(lists: &mut L, n: usize) -> Result<Vec<Ranked>, 
         return Ok(highest);
     }
     let mut sums: HashMap<Vec<u8>, i128> = HashMap::new();
-    for list in 0..lists.len() {
+    for list in 0..lists.list_count() {
         lists.rewind(list);
         while let Some((member, count)) = lists.next(list)? {
             *sums.entry(member).or_insert(0) += count;
@@ -64,7 +64,7 @@ fn by_threshold<L: Lists>(lists: &mut L, n: usize) -> Result<Option<Vec<Ranked>>
     let mut lookups = 0;
     let mut seen: HashSet<Vec<u8>> = HashSet::new();
     let mut best = Best::new(n);
-    let mut came_down_to: Vec<Option<i128>> = vec![Some(i128::MAX); lists.len()];
+    let mut came_down_to: Vec<Option<i128>> = vec![Some(i128::MAX); lists.list_count()];
     loop {
         for (list, came_down_to) in came_down_to.iter_mut().enumerate().filter(|(_, count)| count.is_some()) {
             let Some((member, count)) = lists.next(list)? else {
@@ -76,10 +76,10 @@ fn by_threshold<L: Lists>(lists: &mut L, n: usize) -> Result<Option<Vec<Ranked>>
                 continue;
             }
             let mut sum = count;
-            for other in (0..lists.len()).filter(|&other| other != list) {
+            for other in (0..lists.list_count()).filter(|&other| other != list) {
                 sum += lists.count(other, &member)?;
             }
-            lookups += lists.len() - 1;
+            lookups += lists.list_count() - 1;
             best.offer(member.clone(), sum);
             seen.insert(member);
         }
@@ -148,7 +148,7 @@ mod tests {
     impl Lists for Days {
         type Error = Infallible;
 
-        fn len(&self) -> usize {
+        fn list_count(&self) -> usize {
             self.lists.len()
         }
 

@@ -6,18 +6,19 @@ use crate::time::{Micros, Nanos};
 use super::answer::{Answer, Decision, Next, TooLong};
 
 /// The most cells that a log may hold.
-pub(crate) const MAX_LIMIT: i64 = 1_000_000;
+pub const MAX_LIMIT: i64 = 1_000_000;
 
 /// How much any period takes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Policy {
+pub struct Policy {
     /// 1..=[`MAX_LIMIT`].
-    pub(crate) limit: i64,
-    pub(crate) period: Nanos,
+    pub limit: i64,
+    /// The length of the window; > 0.
+    pub period: Nanos,
 }
 
 /// The cells of a log, by the time they were taken. Times after now (the clock has gone back) count as now.
-pub(crate) trait Cells {
+pub trait Cells {
     /// How many there are.
     fn count(&self) -> i64;
     /// How many there are up to `time`.
@@ -28,11 +29,19 @@ pub(crate) trait Cells {
 
 /// How a log changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Change {
+pub enum Change {
     /// The oldest so many are out of view and leave, and so many are added now.
-    Take { out_of_view: i64, cells: i64 },
+    Take {
+        /// How many of the oldest cells have left the window.
+        out_of_view: i64,
+        /// How many cells are added; ≥ 1.
+        cells: i64,
+    },
     /// The newest so many leave.
-    Return { cells: i64 },
+    Return {
+        /// How many of the newest cells are removed; ≥ 1.
+        cells: i64,
+    },
     /// Cells that lie after now are moved to now.
     Repair,
 }
@@ -42,7 +51,7 @@ impl Policy {
     ///
     /// # Errors
     /// If a period from `now` does not fit.
-    pub(crate) fn decide(&self, cells: &impl Cells, now: Micros, quantity: i64) -> Result<Decision<Change>, TooLong> {
+    pub fn decide(&self, cells: &impl Cells, now: Micros, quantity: i64) -> Result<Decision<Change>, TooLong> {
         now.nanos().0.checked_add(self.period.0).ok_or(TooLong)?;
         let out_of_view = cells.count_up_to(self.out_of_view(now));
         let held = cells.count() - out_of_view;
@@ -93,7 +102,7 @@ impl Policy {
     }
 
     /// When a cell that is taken at `at` leaves the view.
-    pub(crate) fn leaves_at(&self, at: Micros) -> Nanos {
+    pub fn leaves_at(&self, at: Micros) -> Nanos {
         Nanos(at.nanos().0.saturating_add(self.period.0))
     }
 }

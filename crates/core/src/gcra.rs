@@ -11,11 +11,11 @@ use super::answer::{Answer, Decision, Next, TooLong};
 use crate::time::Nanos;
 
 /// The highest rate: one cell per nanosecond, in cells per second.
-pub(crate) const MAX_RATE: i64 = 1_000_000_000;
+pub const MAX_RATE: i64 = 1_000_000_000;
 
 /// How fast a limiter drains and how much it takes at once.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Quota {
+pub struct Quota {
     limit: i64,
     count: i64,
     period: Nanos,
@@ -25,7 +25,7 @@ pub(crate) struct Quota {
 
 /// Why numbers make no quota.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum QuotaError {
+pub enum QuotaError {
     /// More than [`MAX_RATE`].
     TooFast,
     /// An instant or a span beyond 2⁶³ − 1 ns.
@@ -35,7 +35,7 @@ pub(crate) enum QuotaError {
 impl Quota {
     /// `count` (≥ 1) cells per `period` (> 0), plus `max_burst` (≥ 0) at once.
     #[inline(always)]
-    pub(crate) fn new(max_burst: i64, count: i64, period: Nanos) -> Result<Self, QuotaError> {
+    pub fn new(max_burst: i64, count: i64, period: Nanos) -> Result<Self, QuotaError> {
         debug_assert!(max_burst >= 0 && count >= 1 && period.0 > 0);
         // One nanosecond is the shortest interval, so a period holds at most as many cells as nanoseconds.
         if count > period.0 {
@@ -47,7 +47,7 @@ impl Quota {
     }
 
     /// How far ahead of the clock a TAT may lie, in nanoseconds: what a full burst costs.
-    pub(crate) fn tolerance(&self) -> Nanos {
+    pub fn tolerance(&self) -> Nanos {
         self.tolerance
     }
 
@@ -57,7 +57,7 @@ impl Quota {
     /// # Errors
     /// If `now` + tolerance does not fit.
     #[inline(always)]
-    pub(crate) fn decide(&self, tat: Option<Nanos>, now: Nanos, quantity: i64) -> Result<Decision<Nanos>, TooLong> {
+    pub fn decide(&self, tat: Option<Nanos>, now: Nanos, quantity: i64) -> Result<Decision<Nanos>, TooLong> {
         let horizon = now.0.checked_add(self.tolerance.0).ok_or(TooLong)?;
         // No `clamp`, which would look whether the bounds are in order.
         let start = tat.map_or(now.0, |tat| tat.0.max(now.0).min(horizon));

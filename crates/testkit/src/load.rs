@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 /// Calls that are made in turn, from the first again after the last, and all answered alike.
-pub(crate) struct Calls {
+pub struct Calls {
     /// How many different ones there are.
     len: usize,
     /// What a client sends at once. Most calls have one step; one that has to look first has two.
@@ -35,19 +35,19 @@ struct Look {
 impl Calls {
     /// `count` different calls. `call` says what the n-th is: one command or several, one a line, their words separated
     /// by blanks. `replies` says how the reply to each of these commands begins and, after `…`, how it ends.
-    pub(crate) fn new(count: usize, replies: &'static [&'static str], call: impl Fn(usize) -> String) -> Self {
+    pub fn new(count: usize, replies: &'static [&'static str], call: impl Fn(usize) -> String) -> Self {
         Self { len: count, steps: vec![Step::new(count, replies, call)] }
     }
 
     /// With a further step, which each call takes when the replies to the one before are there.
-    pub(crate) fn then(mut self, replies: &'static [&'static str], call: impl Fn(usize) -> String) -> Self {
-        let step = Step::new(self.len(), replies, call);
+    pub fn then(mut self, replies: &'static [&'static str], call: impl Fn(usize) -> String) -> Self {
+        let step = Step::new(self.count(), replies, call);
         self.steps.push(step);
         self
     }
 
     /// How many different calls there are.
-    pub(crate) fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.len
     }
 }
@@ -104,10 +104,10 @@ fn encode(command: &str, output: &mut Vec<u8>) {
 }
 
 /// So many that the server always finds work when it looks, and is not measured while it falls asleep and wakes up.
-pub(crate) const CONNECTIONS: usize = 8;
+pub const CONNECTIONS: usize = 8;
 
 /// A client with several connections that speak RESP2.
-pub(crate) struct Client {
+pub struct Client {
     connections: Vec<TcpStream>,
     /// Replies as far as they have come.
     input: Vec<u8>,
@@ -115,7 +115,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn connect(port: u16) -> Self {
+    pub fn connect(port: u16) -> Self {
         let connect = || {
             let connection = TcpStream::connect(("127.0.0.1", port)).expect("a server");
             connection.set_nodelay(true).expect("TCP_NODELAY");
@@ -130,7 +130,7 @@ impl Client {
     ///
     /// # Panics
     /// On the first reply that is an error, or does not look as `calls` says.
-    pub(crate) fn run(&mut self, calls: &Calls, from: usize, count: usize, depth: usize) -> Duration {
+    pub fn run(&mut self, calls: &Calls, from: usize, count: usize, depth: usize) -> Duration {
         let batches = count.div_ceil(depth);
         let sends = batches.next_multiple_of(CONNECTIONS) * calls.steps.len();
         // In each turn all connections are sent the same step.
@@ -159,7 +159,7 @@ impl Client {
     ///
     /// # Panics
     /// As [`Client::run`].
-    pub(crate) fn run_at(&mut self, calls: &Calls, from: usize, count: usize, a_second: f64) -> Vec<Duration> {
+    pub fn run_at(&mut self, calls: &Calls, from: usize, count: usize, a_second: f64) -> Vec<Duration> {
         let [step] = calls.steps.as_slice() else { panic!("a call of one step") };
         let [look] = step.replies.as_slice() else { panic!("a call of one command") };
         let mut waiting: [Waiting; CONNECTIONS] = Default::default();
@@ -188,7 +188,7 @@ impl Client {
     }
 
     /// Turns every connection to one of the server's databases.
-    pub(crate) fn select(&mut self, database: usize) {
+    pub fn select(&mut self, database: usize) {
         self.run(&Calls::new(1, &["+OK"], |_| format!("SELECT {database}")), 0, CONNECTIONS, 1);
     }
 

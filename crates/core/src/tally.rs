@@ -2,14 +2,16 @@
 
 /// The total of a day and the count of one hour in it, each 0..=2⁶³ − 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Tally {
-    pub(crate) day: i64,
-    pub(crate) hour: i64,
+pub struct Tally {
+    /// The total of the day.
+    pub day: i64,
+    /// The count of the hour.
+    pub hour: i64,
 }
 
 /// Why a hit cannot be counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum TallyError {
+pub enum TallyError {
     /// A count would fall below zero.
     BelowZero,
     /// A count would pass 2⁶³ − 1.
@@ -18,7 +20,7 @@ pub(crate) enum TallyError {
 
 impl Tally {
     /// Both counts after `n` more hits, or fewer for a negative `n`.
-    pub(crate) fn plus(self, n: i64) -> Result<Self, TallyError> {
+    pub fn plus(self, n: i64) -> Result<Self, TallyError> {
         let moved = |count: i64| match count.checked_add(n) {
             None => Err(TallyError::TooLarge),
             Some(count) if count < 0 => Err(TallyError::BelowZero),

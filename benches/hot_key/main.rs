@@ -9,27 +9,14 @@
 //! Environment:
 //! - `METER_BENCH_RECORD`: a folder that `hot-key.tsv` is written to.
 
-#[path = "../src/algorithm/mod.rs"]
-#[allow(dead_code, unused_imports, reason = "two of its limiters are simulated, and its tests are not run from here")]
-mod algorithm;
-#[path = "hot_key/derived.rs"]
 mod derived;
-#[path = "hot_key/merge.rs"]
 mod merge;
-#[path = "support/record.rs"]
-mod record;
-#[path = "hot_key/split.rs"]
 mod split;
-#[path = "../tests/support/mod.rs"]
-mod support;
-#[path = "../src/time.rs"]
-#[allow(dead_code, reason = "the limiters that are simulated use a part of it")]
-mod time;
 
-use record::Record;
+use redis_meter_core::time::Nanos;
 use split::{Bucket, CALLERS, Callers, INTERVAL, Way, Window};
-use support::Random;
-use time::Nanos;
+use testkit::Random;
+use testkit::record::Record;
 
 const SEED: u64 = 20_220_809;
 /// The calls of a simulation.
@@ -74,7 +61,7 @@ fn main() {
 /// A number from 0 to below 1, by chance.
 fn share(random: &mut Random) -> f64 {
     // As many bits as the fraction of a float has.
-    (random.next() >> 11) as f64 / (1u64 << 53) as f64
+    (random.number() >> 11) as f64 / (1u64 << 53) as f64
 }
 
 /// One limiter in parts, and what was refused.

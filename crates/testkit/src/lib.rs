@@ -3,7 +3,11 @@
 //! `METER_TEST_SERVER` names the one server program to test on; without it every program is tested that
 //! `scripts/fetch-servers` has fetched, or, where it has fetched none, those on the PATH. `METER_MODULE` names the
 //! module; without it the release build is tested.
-#![allow(dead_code, unreachable_pub, reason = "each test file includes this and uses a part of it")]
+#![allow(
+    missing_docs,
+    clippy::missing_panics_doc,
+    reason = "tests panic, and their helpers are named for what they do"
+)]
 
 use std::fs;
 use std::net::TcpListener;
@@ -20,6 +24,10 @@ pub use redis::Value;
 
 pub mod cluster;
 pub mod ledger;
+pub mod load;
+pub mod machine;
+pub mod record;
+pub mod spread;
 
 /// How long a server may take to do what it should do at once.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -48,11 +56,11 @@ impl Program {
         self.product == "valkey"
     }
 
-    /// The program with functions of `tests/support/<source>` before those of libc, compiled with `definition` into
+    /// The program with functions of `src/<source>` before those of libc, compiled with `definition` into
     /// `folder`.
     pub fn preloading(&self, source: &str, definition: &str, folder: &Path) -> Self {
         let [library, path] = ["so", "sh"].map(|kind| folder.join(format!("{source}{definition}.{kind}")));
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support").join(source);
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(source);
         let definition = format!("-D{definition}");
         let compiled =
             Command::new("cc").args(["-shared", "-fPIC", &definition, "-o"]).args([&library, &source]).status();
@@ -88,7 +96,7 @@ pub fn programs() -> &'static [Program] {
             let program = Program::at(path.clone().into());
             return vec![program.unwrap_or_else(|| panic!("METER_TEST_SERVER: {} is no server", path.display()))];
         }
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(".servers");
+        let folder = root().join(".servers");
         let mut found: Vec<Program> = fs::read_dir(folder)
             .into_iter()
             .flatten()
@@ -105,6 +113,12 @@ pub fn programs() -> &'static [Program] {
     })
 }
 
+/// The folder of the project.
+pub fn root() -> &'static Path {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().nth(2).unwrap_or(here)
+}
+
 /// The module under test.
 pub fn module() -> &'static Path {
     static MODULE: OnceLock<PathBuf> = OnceLock::new();
@@ -112,11 +126,11 @@ pub fn module() -> &'static Path {
         if let Some(path) = std::env::var_os("METER_MODULE") {
             return path.into();
         }
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let path = root.join("target/release/libredis_meter.so");
+        let path = root().join("target/release/libredis_meter.so");
         let built = fs::metadata(&path).and_then(|data| data.modified());
         let built = built.unwrap_or_else(|_| panic!("{} is missing: run make build", path.display()));
-        assert!(newest(&root.join("src")) <= built, "{} is older than src: run make build", path.display());
+        let newest = newest(&root().join("src")).max(newest(&root().join("crates/core/src")));
+        assert!(newest <= built, "{} is older than src: run make build", path.display());
         path
     })
 }
@@ -445,7 +459,7 @@ impl Random {
         Self(seed.max(1))
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -454,7 +468,7 @@ impl Random {
 
     /// A number from 0 to n - 1.
     pub fn below(&mut self, n: usize) -> usize {
-        usize::try_from(self.next() % u64::try_from(n).expect("small")).expect("small")
+        usize::try_from(self.number() % u64::try_from(n).expect("small")).expect("small")
     }
 
     pub fn pick<'a, T: ?Sized>(&mut self, from: &[&'a T]) -> &'a T {

@@ -1,0 +1,13 @@
+//! What is true without Redis: pure functions from a state, a request and an instant to an answer and a new state.
+
+pub mod answer;
+pub mod calendar;
+pub mod gcra;
+pub mod log;
+pub mod number;
+pub mod price;
+pub mod ranking;
+pub mod slide;
+pub mod tally;
+pub mod time;
+pub mod window;
