@@ -52,19 +52,37 @@ impl Quota {
     }
 
     /// The answer to a call for `quantity` cells at `now` on a stored TAT: positive takes, 0 looks, negative gives
-    /// back. A TAT beyond `now` + tolerance (a raised rate, a clock that jumped) is read as that, and stored as that.
+    /// back. A TAT beyond `now` + tolerance (a raised rate, a clock that jumped) is read as that, and stored as that by a
+    /// call that takes or gives back.
     ///
     /// # Errors
     /// If `now` + tolerance does not fit.
     #[inline(always)]
     pub fn decide(&self, tat: Option<Nanos>, now: Nanos, quantity: i64) -> Result<Decision<Nanos>, TooLong> {
+        self.decide_since(tat, now, now, quantity)
+    }
+
+    /// The same for cells that were waited for since `since` (≤ `now`): each counts as taken when it was due, if that is
+    /// not before `since`.
+    ///
+    /// # Errors
+    /// As [`Quota::decide`].
+    #[inline(always)]
+    pub fn decide_since(
+        &self,
+        tat: Option<Nanos>,
+        since: Nanos,
+        now: Nanos,
+        quantity: i64,
+    ) -> Result<Decision<Nanos>, TooLong> {
         let horizon = now.0.checked_add(self.tolerance.0).ok_or(TooLong)?;
         // No `clamp`, which would look whether the bounds are in order.
-        let start = tat.map_or(now.0, |tat| tat.0.max(now.0).min(horizon));
+        let start = tat.map_or(since.0, |tat| tat.0.max(since.0).min(horizon));
         let untouched = match tat {
             Some(tat) if tat.0 > horizon => Next::Store(Nanos(horizon)),
             _ => Next::Keep,
         };
+        // What was due while it was waited for is room beyond a whole burst.
         let room = horizon - start;
 
         let (limited, retry_after, end, next) = if quantity > self.limit {
@@ -77,7 +95,7 @@ impl Quota {
                 (true, Some(Nanos(cost - room)), start, untouched)
             }
         } else if quantity == 0 {
-            (false, None, start, untouched)
+            (false, None, start, Next::Keep)
         } else {
             // Whoever gives back a whole burst or more ends at full, so no more than that need be computed.
             let returned = self.cost(quantity.checked_neg().map_or(self.limit, |given| given.min(self.limit)));
@@ -93,9 +111,9 @@ impl Quota {
         let answer = Answer {
             limited,
             limit: self.limit,
-            remaining: self.fitting(horizon - end),
+            remaining: self.fitting(horizon - end.max(now.0)),
             retry_after,
-            reset_after: Nanos(end - now.0),
+            reset_after: Nanos((end - now.0).max(0)),
         };
         Ok(Decision { answer, next })
     }

@@ -73,7 +73,7 @@ impl Policy {
                 let blocking = cells.nth_newest(self.limit - quantity + 1);
                 (true, blocking.map(|time| Nanos(leaves(time))), held, newest, untouched)
             } else if quantity == 0 || newest.is_none() {
-                (false, None, held, newest, untouched)
+                (false, None, held, newest, Next::Keep)
             } else {
                 let returned = quantity.checked_neg().map_or(held, |given| given.min(held));
                 let left = held - returned;

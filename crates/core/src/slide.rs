@@ -67,7 +67,7 @@ impl Policy {
                 None => (true, Some(Nanos(self.passes_at(kept, quantity) - now.0)), kept, untouched),
             }
         } else if quantity == 0 {
-            (false, None, kept, untouched)
+            (false, None, kept, Next::Keep)
         } else {
             let after = slide.returned(quantity.unsigned_abs(), now);
             let next = match stored {

@@ -60,7 +60,10 @@ impl Policy {
                     _ => (true, true, count, end, untouched),
                 },
             }
-        } else if quantity == 0 || self.is_block(count) {
+        } else if quantity == 0 {
+            let next = if held.is_some_and(|window| window.end.is_none()) { untouched } else { Next::Keep };
+            (false, true, count, end, next)
+        } else if self.is_block(count) {
             (false, true, count, end, untouched)
         } else {
             let left = count.saturating_add(quantity).max(0);
