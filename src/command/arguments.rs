@@ -23,8 +23,8 @@ pub(crate) fn integer(text: Str<'_>, name: &str, range: RangeInclusive<i64>) -> 
 #[cold]
 fn no_integer(text: Str<'_>, name: &str, range: &RangeInclusive<i64>) -> Error {
     let wanted = match (*range.start(), *range.end()) {
-        (i64::MIN, i64::MAX) => "an integer of 64 bits".to_owned(),
-        (min, i64::MAX) => format!("an integer of 64 bits, at least {min}"),
+        (i64::MIN, i64::MAX) => "a 64-bit integer".to_owned(),
+        (min, i64::MAX) => format!("a 64-bit integer, at least {min}"),
         (min, max) => format!("an integer from {min} to {max}"),
     };
     Error::refused(format!("{name} must be {wanted}, not {}", Shown(text.bytes())))
@@ -36,10 +36,11 @@ pub(crate) fn period(text: Str<'_>, name: &str) -> Result<Nanos, Error> {
     parse_period(text.bytes()).map_err(|error| no_period(text, name, error))
 }
 
+/// The error for a text that is no period.
 #[cold]
-fn no_period(text: Str<'_>, name: &str, error: PeriodError) -> Error {
+pub(crate) fn no_period(text: Str<'_>, name: &str, error: PeriodError) -> Error {
     let wanted = match error {
-        PeriodError::Malformed => "a number of seconds, as 60 or 0.25",
+        PeriodError::Malformed => "a number of seconds, such as 60 or 0.25",
         PeriodError::TooPrecise => "seconds with at most nine digits after the point",
         PeriodError::Zero => "more than 0 seconds",
         PeriodError::TooLong => "at most 9223372036 seconds",
@@ -50,7 +51,7 @@ fn no_period(text: Str<'_>, name: &str, error: PeriodError) -> Error {
 /// The argument `name`, a date.
 pub(crate) fn date(text: Str<'_>, name: &str) -> Result<Day, Error> {
     Day::parse(text.bytes()).ok_or_else(|| {
-        Error::refused(format!("{name} must be a date, as 20220809 or 2022-08-09, not {}", Shown(text.bytes())))
+        Error::refused(format!("{name} must be a date, such as 20220809 or 2022-08-09, not {}", Shown(text.bytes())))
     })
 }
 

@@ -4,11 +4,11 @@
 
 use std::ffi::CStr;
 
-use crate::server::{Access, Arg, Context, Error, KeyUse, Keys, Kind, Spec, Str};
+use crate::server::{Access, Arg, Change, Context, Error, KeyUse, Keys, Kind, Spec, Str, Writable};
 use crate::stats;
 use crate::store::log::StoredLog;
 use redis_meter_core::answer::{Decision, Next, TooLong};
-use redis_meter_core::log::{Change, MAX_LIMIT, Policy};
+use redis_meter_core::log::{Change as LogChange, MAX_LIMIT, Policy};
 use redis_meter_core::time::Micros;
 
 use super::arguments::{integer, period};
@@ -32,30 +32,46 @@ impl Limiter for CellLog {
             Arg::new(c"limit", Kind::Integer),
             Arg::new(c"period", Kind::Double),
             Arg::new(c"quantity", Kind::Integer).optional(),
+            Arg::new(c"partial", Kind::Flag).token(c"PARTIAL").optional(),
             Arg::new(c"milliseconds", Kind::Flag).token(c"MS").optional(),
         ],
     };
     const RO_NAME: &'static CStr = c"cell.log_ro";
     const NUMBERS: usize = 2;
+    /// Each is a member of its own: so many take some ten milliseconds.
+    const MOST_CELLS: i64 = 10_000;
 
     type Policy = Policy;
-    type State<'a> = StoredLog<'a>;
-    type Change = Change;
+    type State<'a, A: Access> = StoredLog<'a, A>;
+    type Next = LogChange;
 
     fn policy(numbers: &[Str<'_>]) -> Result<Policy, Error> {
         let [limit, length] = numbers else { return Err(Error::Arity) };
         Ok(Policy { limit: integer(*limit, "limit", 1..=MAX_LIMIT)?, period: period(*length, "period")? })
     }
 
-    fn open<'a>(ctx: Context<'a>, key: Str<'a>, access: Access) -> Result<StoredLog<'a>, Error> {
-        StoredLog::open(ctx, key, access)
+    fn open<'a, A: Access>(ctx: Context<'a>, key: Str<'a>) -> Result<StoredLog<'a, A>, Error> {
+        StoredLog::open(ctx, key)
     }
 
-    fn decide(policy: &Policy, log: &StoredLog<'_>, now: Micros, n: i64) -> Result<Decision<Change>, TooLong> {
+    fn decide<A: Access>(
+        policy: &Policy,
+        log: &StoredLog<'_, A>,
+        now: Micros,
+        n: i64,
+    ) -> Result<Decision<LogChange>, TooLong> {
         policy.decide(log, now, n)
     }
 
-    fn save(policy: &Policy, log: StoredLog<'_>, next: Next<Change>, now: Micros) {
-        log.save(next, now, policy);
+    fn save<'a>(
+        policy: &Policy,
+        log: StoredLog<'a, Writable>,
+        next: Next<LogChange>,
+        now: Micros,
+    ) -> Result<Option<Change<'a>>, Error>
+    where
+        'a: 'a,
+    {
+        log.save(next, now, policy)
     }
 }

@@ -3,8 +3,11 @@
 //! Several limits in one step: all are taken, or none.
 
 use std::ffi::CStr;
+use std::fmt::{self, Display};
 
-use crate::server::{Access, Arg, Command, Context, Error, KeyUse, Keys, Kind, Shown, Spec, Str};
+use crate::server::{
+    Access, Arg, Command, Context, Error, KeyUse, Keys, Kind, ReadOnly, Shown, Spec, Str, Writable, key_changed, tell,
+};
 use crate::stats;
 use crate::store::tat::Tat;
 use redis_meter_core::answer::{Decision, Unit};
@@ -49,6 +52,9 @@ const SPEC: Spec = Spec {
 /// The arguments of one limit.
 const EACH: i32 = 5;
 
+/// So many limits take some ten milliseconds.
+const MOST_LIMITS: usize = 1_000;
+
 impl Command for CellMthrottle {
     const SPEC: Spec = SPEC;
 
@@ -56,10 +62,15 @@ impl Command for CellMthrottle {
         let (limits, unit) = parse(arguments)?;
 
         let now = ctx.now().nanos();
-        let (states, decisions) = decide(ctx, &limits, now, Access::Write)?;
+        let (states, decisions) = decide::<Writable>(ctx, &limits, now)?;
 
+        let mut changes = Vec::with_capacity(limits.len());
         for ((limit, state), decision) in limits.iter().zip(states).zip(&decisions) {
-            state.save(decision.next, now, limit.quota.tolerance());
+            changes.extend(state.save(decision.next, now, limit.quota.tolerance()));
+        }
+        tell(ctx, changes.iter());
+        for limit in limits.iter().filter(|limit| limit.quantity < 0) {
+            key_changed(ctx, limit.key);
         }
         // A limit that would have passed in a refused call has taken nothing and refused nothing.
         let refused = decisions.iter().any(|decision| decision.answer.limited);
@@ -79,7 +90,7 @@ impl Command for CellMthrottleRo {
 
     fn call(ctx: Context<'_>, arguments: &[Str<'_>]) -> Result<(), Error> {
         let (limits, unit) = parse(arguments)?;
-        let (_, decisions) = decide(ctx, &limits, ctx.now().nanos(), Access::Read)?;
+        let (_, decisions) = decide::<ReadOnly>(ctx, &limits, ctx.now().nanos())?;
         reply(ctx, &decisions, unit);
         Ok(())
     }
@@ -95,6 +106,9 @@ struct Limit<'a> {
 
 fn parse<'a>(arguments: &[Str<'a>]) -> Result<(Vec<Limit<'a>>, Unit), Error> {
     let (chunks, rest) = arguments.as_chunks::<{ EACH as usize }>();
+    if chunks.is_empty() {
+        return Err(Error::Arity);
+    }
     let unit = match rest {
         [] => Unit::Seconds,
         [option] if is_keyword(*option, "MS") => Unit::Millis,
@@ -104,10 +118,18 @@ fn parse<'a>(arguments: &[Str<'a>]) -> Result<(Vec<Limit<'a>>, Unit), Error> {
             ));
         }
     };
+    if chunks.len() > MOST_LIMITS {
+        return Err(Error::refused(format!(
+            "at most {MOST_LIMITS} limits can be taken in one step, not {}: use several calls",
+            chunks.len()
+        )));
+    }
     // Loops, here and below: to collect results costs a tenth of the call's own work.
     let mut limits = Vec::with_capacity(chunks.len());
-    for [key, numbers @ .., quantity] in chunks {
-        limits.push(Limit { key: *key, quota: quota(numbers)?, quantity: parse_quantity(*quantity)? });
+    for (place, [key, numbers @ .., quantity]) in chunks.iter().enumerate() {
+        let numbers = quota(numbers).and_then(|quota| Ok((quota, parse_quantity(*quantity)?)));
+        let (quota, quantity) = numbers.map_err(|error| error.of(Place(place, *key)))?;
+        limits.push(Limit { key: *key, quota, quantity });
     }
     let mut keys: Vec<&[u8]> = limits.iter().map(|limit| limit.key.bytes()).collect();
     keys.sort_unstable();
@@ -119,22 +141,33 @@ fn parse<'a>(arguments: &[Str<'a>]) -> Result<(Vec<Limit<'a>>, Unit), Error> {
     }
 }
 
+/// Which limit an error is about.
+struct Place<'a>(usize, Str<'a>);
+
+impl Display for Place<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "limit {} of key {}", self.0 + 1, Shown(self.1.bytes()))
+    }
+}
+
 /// The states and what becomes of each: if one limit refuses, the others are only looked at.
-fn decide<'a>(
+fn decide<'a, A: Access>(
     ctx: Context<'a>,
     limits: &[Limit<'a>],
     now: Nanos,
-    access: Access,
-) -> Result<(Vec<Tat<'a>>, Vec<Decision<Nanos>>), Error> {
+) -> Result<(Vec<Tat<'a, A>>, Vec<Decision<Nanos>>), Error> {
     let mut states = Vec::with_capacity(limits.len());
-    for limit in limits {
-        states.push(Tat::open(ctx, limit.key, access)?);
-    }
     let mut decisions = Vec::with_capacity(limits.len());
-    for (limit, state) in limits.iter().zip(&states) {
-        decisions.push(limit.quota.decide(state.value(), now, limit.quantity).map_err(too_long)?);
+    let mut refused = false;
+    for (place, limit) in limits.iter().enumerate() {
+        let state = Tat::<A>::open(ctx, limit.key)?;
+        let decision = limit.quota.decide(state.value(), now, limit.quantity);
+        let decision = decision.map_err(|error| too_long(error).of(Place(place, limit.key)))?;
+        refused |= decision.answer.limited;
+        decisions.push(decision);
+        states.push(state);
     }
-    if decisions.iter().any(|decision| decision.answer.limited) {
+    if refused {
         for ((limit, state), decision) in limits.iter().zip(&states).zip(&mut decisions) {
             if !decision.answer.limited {
                 *decision = limit.quota.decide(state.value(), now, 0).map_err(too_long)?;

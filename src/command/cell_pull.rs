@@ -3,16 +3,19 @@
 //! A leaky bucket as a queue: takes from the tail of a list that anyone pushes to, no faster than the rate, and waits
 //! until an element is there and due.
 
+use redis_meter_core::answer::{Next, TooLong, Unit};
+use redis_meter_core::gcra::Quota;
+use redis_meter_core::number::{PeriodError, parse_period};
+use redis_meter_core::time::{Millis, Nanos};
+
 use crate::server::{
-    Access, Arg, Command, Context, Effect, Error, Key, KeyUse, Keys, Kind, Line, List, OwnedStr, Spec, Str, Waiting,
+    Any, Arg, Command, Context, Effect, Error, Key, KeyUse, Keys, Kind, List, MayTake, OwnedStr, Pace, ReadOnly,
+    Retried, Spec, Str, WaitQueue, Waiting, Writable, effects, tell,
 };
 use crate::stats;
 use crate::store::tat::Tat;
-use redis_meter_core::answer::{Answer, TooLong, Unit};
-use redis_meter_core::gcra::Quota;
-use redis_meter_core::time::{Millis, Nanos};
 
-use super::arguments::{Options, integer, is_keyword, period, set_once};
+use super::arguments::{Options, integer, is_keyword, no_period, set_once};
 use super::cell_throttle::quota;
 use super::limiter::too_long;
 
@@ -20,8 +23,11 @@ pub(crate) struct CellPull;
 
 const GRAMMAR: &str = "[COUNT n] [TIMEOUT seconds] [INTO list] [MS]";
 
-/// How long those who wait are left alone while the server holds writes back.
-const PAUSE: Millis = Millis(50);
+/// A call takes at most so many elements: they take some ten milliseconds.
+const MOST_TAKEN: usize = 10_000;
+
+/// A cell for which clients waited counts as taken when it was due, if that was not longer ago.
+const LATE: Nanos = Nanos(100_000_000);
 
 impl Command for CellPull {
     const SPEC: Spec = Spec {
@@ -49,21 +55,22 @@ impl Command for CellPull {
 
     fn call(ctx: Context<'_>, arguments: &[Str<'_>]) -> Result<(), Error> {
         let request = Request::parse(arguments)?;
-        let line = Line::new(ctx, &[request.queue, request.limiter]);
+        let queue = WaitQueue::new(ctx, &[request.queue, request.limiter]);
+        let now = ctx.now().nanos();
+
         // Those who wait came first.
-        let wanted = if line.is_empty() { request.count } else { 0 };
-        let (cells, next) = request.take(ctx, wanted)?;
+        let pulled = if queue.is_empty() { request.take(ctx, now, now)? } else { request.look(ctx, now, now)?.none() };
+
+        let next = Nanos(now.0.saturating_add(pulled.wait.0));
         match request.timeout {
-            Some(timeout) if cells.is_empty() && ctx.may_block() => {
-                let waiting = Waiter::new(&request, line.clone());
-                line.clone().join(ctx, request.queue, timeout.length(), waiting);
-                next.wake(ctx, &line, request.queue);
+            Some(timeout) if pulled.cells.is_empty() && ctx.may_block() => {
+                let waiter = Waiter::new(&request, queue.clone());
+                queue.block(ctx, request.queue, request.limiter, timeout.length(), waiter);
+                if pulled.is_there {
+                    queue.wake_at(ctx, next);
+                }
             }
-            _ => {
-                // What is due belongs to those in line; a limiter that was reset makes it due before their alarm.
-                next.wake(ctx, &line, request.queue);
-                reply(ctx, &cells, next.wait, request.unit);
-            }
+            _ => reply(ctx, &pulled, request.unit),
         }
         Ok(())
     }
@@ -88,10 +95,11 @@ enum Timeout {
 
 impl Timeout {
     fn parse(text: Str<'_>) -> Result<Self, Error> {
-        if text.bytes() == b"0" {
-            return Ok(Self::Never);
+        match parse_period(text.bytes()) {
+            Ok(length) => Ok(Self::After(length.ceil_millis())),
+            Err(PeriodError::Zero) => Ok(Self::Never),
+            Err(error) => Err(no_period(text, "TIMEOUT", error)),
         }
-        Ok(Self::After(period(text, "TIMEOUT")?.ceil_millis()))
     }
 
     fn length(self) -> Option<Millis> {
@@ -102,20 +110,31 @@ impl Timeout {
     }
 }
 
-/// When the next element may be taken.
-struct Next {
-    /// From now; zero if it is due.
+/// What a look has found.
+struct Look<A> {
+    /// Elements in the queue.
+    there: usize,
+    /// Cells that may be taken now.
+    due: usize,
+    /// The span until one cell may be taken, if nobody takes any.
     wait: Nanos,
-    /// Whether there is one.
+    /// The limiter, and whether its state reaches too far ahead.
+    tat: A,
+}
+
+/// What a call has taken.
+struct Pulled {
+    cells: Vec<OwnedStr>,
+    /// The span until the next cell may be taken.
+    wait: Nanos,
+    /// Whether there is an element for it.
     is_there: bool,
 }
 
-impl Next {
-    /// Sets the line's alarm, if it is time that those who wait are waiting for. An element that comes wakes them itself.
-    fn wake(&self, ctx: Context<'_>, line: &Line, queue: Str<'_>) {
-        if self.is_there {
-            line.wake_after(ctx, queue, self.wait.ceil_millis());
-        }
+impl<A> Look<A> {
+    /// Nothing is taken.
+    fn none(&self) -> Pulled {
+        Pulled { cells: Vec::new(), wait: self.wait, is_there: self.there > 0 }
     }
 }
 
@@ -158,39 +177,68 @@ impl<'a> Request<'a> {
         })
     }
 
-    /// Takes up to `wanted` elements, as many as are there and due.
-    fn take(&self, ctx: Context<'_>, wanted: usize) -> Result<(Vec<OwnedStr>, Next), Error> {
-        let now = ctx.now().nanos();
-        let queue = Key::<List>::write(ctx, self.queue)?;
-        let into = self.into.map(|into| Key::<List>::write(ctx, into)).transpose()?;
-        let tat = Tat::open(ctx, self.limiter, Access::Write)?;
-
+    /// What is there and due at `now` for who has waited since `since`.
+    ///
+    /// # Errors
+    /// A key holds something else.
+    fn look(&self, ctx: Context<'a>, since: Nanos, now: Nanos) -> Result<Look<Option<Nanos>>, Error> {
+        let queue = Key::<List, ReadOnly>::open(ctx, self.queue)?;
         let there = queue.len();
-        let due = usize::try_from(self.ask(tat.value(), now, 0)?.remaining).unwrap_or(usize::MAX);
-        let taken = wanted.min(there).min(due);
-        let quantity = i64::try_from(taken).unwrap_or(i64::MAX);
-        let decision = self.quota.decide(tat.value(), now, quantity).map_err(too_long)?;
-        let end = Nanos(now.0 + decision.answer.reset_after.0);
-        let wait = self.ask(Some(end), now, 1)?.retry_after.unwrap_or(Nanos(0));
-
-        tat.save(decision.next, now, self.quota.tolerance());
-        let cells = queue.pop_tail(taken);
-        if let Some(into) = into.filter(|_| taken > 0) {
-            into.commit(&[Some(Effect::ListPush(OwnedStr::as_strs(&cells)))]);
+        drop(queue);
+        if let Some(into) = self.into {
+            Key::<List, ReadOnly>::open(ctx, into)?;
         }
-        stats::CELLS_ALLOWED.add(taken as u64);
-        Ok((cells, Next { wait, is_there: there > taken }))
+        let tat = Tat::<ReadOnly>::open(ctx, self.limiter)?.value();
+        let due = self.quota.due_since(tat, since, now).map_err(too_long)?;
+        let wait = self.wait(tat, now)?;
+        Ok(Look { there, due: usize::try_from(due).unwrap_or(usize::MAX), wait, tat })
     }
 
-    fn ask(&self, tat: Option<Nanos>, now: Nanos, quantity: i64) -> Result<Answer, Error> {
-        let decision: Result<_, TooLong> = self.quota.decide(tat, now, quantity);
-        decision.map(|decision| decision.answer).map_err(too_long)
+    /// Takes as many elements as are asked for, there and due.
+    ///
+    /// # Errors
+    /// A key holds something else; nothing has been changed.
+    fn take(&self, ctx: Context<'a>, since: Nanos, now: Nanos) -> Result<Pulled, Error> {
+        let Look { there, due, .. } = self.look(ctx, since, now)?;
+        let taken = self.count.min(there).min(due).min(MOST_TAKEN);
+        let tat = Tat::<Writable>::open(ctx, self.limiter)?;
+        // A call that gets nothing asks for a cell all the same: a state too far ahead is brought back.
+        let quantity = i64::try_from(taken).unwrap_or(i64::MAX).max(1);
+        let decision = self.quota.decide_since(tat.value(), since, now, quantity).map_err(too_long)?;
+        let after = match decision.next {
+            Next::Store(tat) => Some(tat),
+            Next::Keep => tat.value(),
+            Next::Clear => None,
+        };
+        let wait = self.wait(if taken > 0 { after } else { tat.value() }, now)?;
+        if taken == 0 && !decision.answer.limited {
+            return Ok(Pulled { cells: Vec::new(), wait, is_there: there > 0 });
+        }
+
+        let limiter = tat.save(decision.next, now, self.quota.tolerance());
+        let (cells, queue) = match taken {
+            0 => (Vec::new(), None),
+            _ => Key::<List, Writable>::open(ctx, self.queue)?.take(taken),
+        };
+        let into = match self.into.filter(|_| !cells.is_empty()) {
+            Some(into) => Key::<List, Writable>::open(ctx, into)?.change(effects([Some(Effect::ListPush(&cells))])),
+            None => None,
+        };
+        tell(ctx, [&limiter, &queue, &into].into_iter().flatten());
+        stats::CELLS_ALLOWED.add(cells.len() as u64);
+        Ok(Pulled { is_there: there > cells.len(), cells, wait })
+    }
+
+    /// The span from `now` until one cell is due with this TAT.
+    fn wait(&self, tat: Option<Nanos>, now: Nanos) -> Result<Nanos, Error> {
+        let decision: Result<_, TooLong> = self.quota.decide(tat, now, 1);
+        Ok(decision.map_err(too_long)?.answer.retry_after.unwrap_or(Nanos(0)))
     }
 }
 
 /// A client that waits, and what it has asked for.
 struct Waiter {
-    line: Line,
+    place: WaitQueue,
     queue: OwnedStr,
     limiter: OwnedStr,
     into: Option<OwnedStr>,
@@ -200,10 +248,10 @@ struct Waiter {
 }
 
 impl Waiter {
-    fn new(request: &Request<'_>, line: Line) -> Self {
+    fn new(request: &Request<'_>, place: WaitQueue) -> Self {
         let own = |name: Str<'_>| OwnedStr::new(name.bytes());
         Self {
-            line,
+            place,
             queue: own(request.queue),
             limiter: own(request.limiter),
             into: request.into.map(own),
@@ -227,38 +275,57 @@ impl Waiter {
 }
 
 impl Waiting for Waiter {
-    fn retry(&self, ctx: Context<'_>) -> Result<bool, Error> {
+    fn retry(&self, ctx: Context<'_>, by_clock: bool, may_take: &MayTake<'_>) -> Result<Retried, Error> {
         let request = self.request();
-        if ctx.writes_are_paused() {
-            self.line.wake_after(ctx, request.queue, PAUSE);
-            return Ok(false);
+        // As in BLPOP, a queue that has become something else is no reason to stop waiting.
+        let queue = Key::<Any, ReadOnly>::open(ctx, request.queue)?;
+        if !queue.exists() || !queue.is_a::<List>() {
+            return Ok(Retried::WaitsForKey);
         }
-        let (cells, next) = match request.take(ctx, self.count) {
-            Ok(taken) => taken,
-            // As in BLPOP, a key that has become another type is no reason to stop waiting.
-            Err(Error::WrongType) => return Ok(false),
-            Err(error) => return Err(error),
+        drop(queue);
+        let now = ctx.now().nanos();
+        let tat = request.look(ctx, now, now)?.tat;
+        let since = match tat.filter(|_| by_clock) {
+            Some(tat) => request.quota.due_at(tat).max(Nanos(now.0 - LATE.0)).min(now),
+            None => now,
         };
-        next.wake(ctx, &self.line, request.queue);
-        if cells.is_empty() {
-            return Ok(false);
+        let Look { due, wait, .. } = request.look(ctx, since, now)?;
+        let is_ahead = tat.is_some_and(|tat| tat.0 > now.0.saturating_add(request.quota.tolerance().0));
+        if due == 0 && !is_ahead {
+            return Ok(Retried::WaitsUntil(Nanos(now.0.saturating_add(wait.0))));
         }
-        reply(ctx, &cells, next.wait, self.unit);
-        Ok(true)
+        if !may_take()? {
+            return Ok(Retried::WritesRefused);
+        }
+        let pulled = request.take(ctx, since, now)?;
+        let next = Nanos(now.0.saturating_add(pulled.wait.0));
+        if pulled.cells.is_empty() {
+            return Ok(Retried::WaitsUntil(next));
+        }
+        if pulled.is_there {
+            self.place.wake_at(ctx, next);
+        }
+        reply(ctx, &pulled, self.unit);
+        Ok(Retried::Served)
     }
 
     fn give_up(&self, ctx: Context<'_>) -> Result<(), Error> {
-        let (cells, next) = self.request().take(ctx, 0)?;
-        reply(ctx, &cells, next.wait, self.unit);
+        let now = ctx.now().nanos();
+        let pulled = self.request().look(ctx, now, now)?.none();
+        reply(ctx, &pulled, self.unit);
         Ok(())
+    }
+
+    fn pace(&self) -> Pace {
+        self.quota.numbers()
     }
 }
 
-fn reply(ctx: Context<'_>, cells: &[OwnedStr], wait: Nanos, unit: Unit) {
+fn reply(ctx: Context<'_>, pulled: &Pulled, unit: Unit) {
     ctx.reply_array(2);
-    ctx.reply_array(cells.len());
-    for cell in cells {
+    ctx.reply_array(pulled.cells.len());
+    for cell in &pulled.cells {
         ctx.reply_bytes(cell);
     }
-    ctx.reply_integer(unit.round_up(wait));
+    ctx.reply_integer(unit.round_up(pulled.wait));
 }

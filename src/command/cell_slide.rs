@@ -4,12 +4,13 @@
 
 use std::ffi::CStr;
 
-use crate::server::{Access, Arg, Context, Error, KeyUse, Keys, Kind, Spec, Str};
+use redis_meter_core::time::Micros;
+
+use crate::server::{Access, Arg, Change, Context, Error, KeyUse, Keys, Kind, Spec, Str, Writable};
 use crate::stats;
 use crate::store::slide::StoredSlide;
 use redis_meter_core::answer::{Decision, Next, TooLong};
 use redis_meter_core::slide::{Policy, Slide};
-use redis_meter_core::time::Micros;
 
 use super::arguments::{integer, period};
 use super::limiter::Limiter;
@@ -32,6 +33,7 @@ impl Limiter for CellSlide {
             Arg::new(c"limit", Kind::Integer),
             Arg::new(c"period", Kind::Double),
             Arg::new(c"quantity", Kind::Integer).optional(),
+            Arg::new(c"partial", Kind::Flag).token(c"PARTIAL").optional(),
             Arg::new(c"milliseconds", Kind::Flag).token(c"MS").optional(),
         ],
     };
@@ -39,23 +41,36 @@ impl Limiter for CellSlide {
     const NUMBERS: usize = 2;
 
     type Policy = Policy;
-    type State<'a> = StoredSlide<'a>;
-    type Change = Slide;
+    type State<'a, A: Access> = StoredSlide<'a, A>;
+    type Next = Slide;
 
     fn policy(numbers: &[Str<'_>]) -> Result<Policy, Error> {
         let [limit, length] = numbers else { return Err(Error::Arity) };
         Ok(Policy { limit: integer(*limit, "limit", 1..=i64::MAX)?, period: period(*length, "period")? })
     }
 
-    fn open<'a>(ctx: Context<'a>, key: Str<'a>, access: Access) -> Result<StoredSlide<'a>, Error> {
-        StoredSlide::open(ctx, key, access)
+    fn open<'a, A: Access>(ctx: Context<'a>, key: Str<'a>) -> Result<StoredSlide<'a, A>, Error> {
+        StoredSlide::open(ctx, key)
     }
 
-    fn decide(policy: &Policy, slide: &StoredSlide<'_>, now: Micros, n: i64) -> Result<Decision<Slide>, TooLong> {
+    fn decide<A: Access>(
+        policy: &Policy,
+        slide: &StoredSlide<'_, A>,
+        now: Micros,
+        n: i64,
+    ) -> Result<Decision<Slide>, TooLong> {
         policy.decide(slide.value(), now.nanos(), n)
     }
 
-    fn save(_policy: &Policy, slide: StoredSlide<'_>, next: Next<Slide>, _now: Micros) {
-        slide.save(next);
+    fn save<'a>(
+        _policy: &Policy,
+        slide: StoredSlide<'a, Writable>,
+        next: Next<Slide>,
+        _now: Micros,
+    ) -> Result<Option<Change<'a>>, Error>
+    where
+        'a: 'a,
+    {
+        Ok(slide.save(next))
     }
 }

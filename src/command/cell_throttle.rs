@@ -4,12 +4,13 @@
 
 use std::ffi::CStr;
 
-use crate::server::{Access, Arg, Command, Context, Error, KeyUse, Keys, Kind, Spec, Str};
+use redis_meter_core::time::{Micros, Nanos};
+
+use crate::server::{Access, Arg, Change, Command, Context, Error, KeyUse, Keys, Kind, Spec, Str, Writable};
 use crate::stats;
 use crate::store::tat::Tat;
 use redis_meter_core::answer::{Decision, Next, TooLong};
 use redis_meter_core::gcra::{MAX_RATE, Quota, QuotaError};
-use redis_meter_core::time::{Micros, Nanos};
 
 use super::arguments::{integer, period};
 use super::limiter::{Limiter, Take, too_long};
@@ -36,6 +37,7 @@ impl Limiter for CellThrottle {
             Arg::new(c"count", Kind::Integer),
             Arg::new(c"period", Kind::Double),
             Arg::new(c"quantity", Kind::Integer).optional(),
+            Arg::new(c"partial", Kind::Flag).token(c"PARTIAL").optional(),
             Arg::new(c"milliseconds", Kind::Flag).token(c"MS").optional(),
         ],
     };
@@ -43,8 +45,8 @@ impl Limiter for CellThrottle {
     const NUMBERS: usize = 3;
 
     type Policy = Quota;
-    type State<'a> = Tat<'a>;
-    type Change = Nanos;
+    type State<'a, A: Access> = Tat<'a, A>;
+    type Next = Nanos;
 
     #[inline(always)]
     fn policy(numbers: &[Str<'_>]) -> Result<Quota, Error> {
@@ -52,18 +54,31 @@ impl Limiter for CellThrottle {
     }
 
     #[inline(always)]
-    fn open<'a>(ctx: Context<'a>, key: Str<'a>, access: Access) -> Result<Tat<'a>, Error> {
-        Tat::open(ctx, key, access)
+    fn open<'a, A: Access>(ctx: Context<'a>, key: Str<'a>) -> Result<Tat<'a, A>, Error> {
+        Tat::open(ctx, key)
     }
 
     #[inline(always)]
-    fn decide(quota: &Quota, tat: &Tat<'_>, now: Micros, quantity: i64) -> Result<Decision<Nanos>, TooLong> {
+    fn decide<A: Access>(
+        quota: &Quota,
+        tat: &Tat<'_, A>,
+        now: Micros,
+        quantity: i64,
+    ) -> Result<Decision<Nanos>, TooLong> {
         quota.decide(tat.value(), now.nanos(), quantity)
     }
 
     #[inline(always)]
-    fn save(quota: &Quota, tat: Tat<'_>, next: Next<Nanos>, now: Micros) {
-        tat.save(next, now.nanos(), quota.tolerance());
+    fn save<'a>(
+        quota: &Quota,
+        tat: Tat<'a, Writable>,
+        next: Next<Nanos>,
+        now: Micros,
+    ) -> Result<Option<Change<'a>>, Error>
+    where
+        'a: 'a,
+    {
+        Ok(tat.save(next, now.nanos(), quota.tolerance()))
     }
 }
 

@@ -5,11 +5,12 @@
 
 use std::ffi::CStr;
 
-use crate::server::{Access, Arg, Context, Error, KeyUse, Keys, Kind, Spec, Str};
-use crate::stats;
-use crate::store::window::StoredWindow;
-use redis_meter_core::answer::{Decision, Next, TooLong};
 use redis_meter_core::time::Micros;
+
+use crate::server::{Access, Arg, Change, Context, Error, KeyUse, Keys, Kind, Spec, Str, Writable};
+use crate::stats;
+use crate::store::window::{self, StoredWindow};
+use redis_meter_core::answer::{Decision, Next, TooLong};
 use redis_meter_core::window::{Policy, Window};
 
 use super::arguments::{Options, integer, is_keyword, period, set_once};
@@ -33,22 +34,23 @@ impl Limiter for CellWindow {
             Arg::new(c"limit", Kind::Integer),
             Arg::new(c"period", Kind::Double),
             Arg::new(c"quantity", Kind::Integer).optional(),
+            Arg::new(c"partial", Kind::Flag).token(c"PARTIAL").optional(),
             Arg::new(c"block", Kind::Double).token(c"BLOCK").optional(),
             Arg::new(c"milliseconds", Kind::Flag).token(c"MS").optional(),
         ],
     };
     const RO_NAME: &'static CStr = c"cell.window_ro";
     const NUMBERS: usize = 2;
-    const OPTIONS: &'static str = "[BLOCK seconds] [MS]";
+    const OPTIONS: &'static str = "[BLOCK seconds] [PARTIAL] [MS]";
 
     type Policy = Policy;
-    type State<'a> = StoredWindow<'a>;
-    type Change = Window;
+    type State<'a, A: Access> = StoredWindow<'a, A>;
+    type Next = Window;
 
     fn policy(numbers: &[Str<'_>]) -> Result<Policy, Error> {
         let [limit, length] = numbers else { return Err(Error::Arity) };
         // A block is stored as one more than the limit, which must fit too.
-        let limit = integer(*limit, "limit", 1..=i64::MAX - 1)?;
+        let limit = integer(*limit, "limit", 1..=window::MOST - 1)?;
         Ok(Policy { limit, period: period(*length, "period")?.ceil_millis(), block: None })
     }
 
@@ -61,15 +63,28 @@ impl Limiter for CellWindow {
         Ok(true)
     }
 
-    fn open<'a>(ctx: Context<'a>, key: Str<'a>, access: Access) -> Result<StoredWindow<'a>, Error> {
-        StoredWindow::open(ctx, key, access)
+    fn open<'a, A: Access>(ctx: Context<'a>, key: Str<'a>) -> Result<StoredWindow<'a, A>, Error> {
+        StoredWindow::open(ctx, key, "CELL.WINDOW")
     }
 
-    fn decide(policy: &Policy, window: &StoredWindow<'_>, now: Micros, n: i64) -> Result<Decision<Window>, TooLong> {
+    fn decide<A: Access>(
+        policy: &Policy,
+        window: &StoredWindow<'_, A>,
+        now: Micros,
+        n: i64,
+    ) -> Result<Decision<Window>, TooLong> {
         policy.decide(window.value(), now.floor_millis(), n)
     }
 
-    fn save(_policy: &Policy, window: StoredWindow<'_>, next: Next<Window>, _now: Micros) {
-        window.save(next);
+    fn save<'a>(
+        _policy: &Policy,
+        window: StoredWindow<'a, Writable>,
+        next: Next<Window>,
+        _now: Micros,
+    ) -> Result<Option<Change<'a>>, Error>
+    where
+        'a: 'a,
+    {
+        Ok(window.save(next))
     }
 }

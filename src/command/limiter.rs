@@ -7,11 +7,14 @@
 use std::ffi::CStr;
 use std::marker::PhantomData;
 
-use crate::server::{Access, Command, Context, Error, KeyUse, Shown, Spec, Str};
-use crate::stats;
 use redis_meter_core::answer::{Answer, Decision, Next, TooLong, Unit};
 use redis_meter_core::number::parse_integer;
 use redis_meter_core::time::Micros;
+
+use crate::server::{
+    Access, Change, Command, Context, Error, KeyUse, ReadOnly, Shown, Spec, Str, Writable, key_changed,
+};
+use crate::stats;
 
 use super::arguments::{Options, is_keyword, set_once};
 
@@ -23,15 +26,17 @@ pub(crate) trait Limiter {
     const RO_NAME: &'static CStr;
     /// How many arguments stand between the key and the quantity.
     const NUMBERS: usize;
+    /// The most cells that a call may take or give back at once.
+    const MOST_CELLS: i64 = i64::MAX;
     /// The options, for errors.
-    const OPTIONS: &'static str = "MS";
+    const OPTIONS: &'static str = "[PARTIAL] [MS]";
 
     /// The numbers of a call: how much the limiter takes.
     type Policy;
     /// An open key, and what it holds.
-    type State<'a>;
+    type State<'a, A: Access>;
     /// What a decision stores.
-    type Change;
+    type Next;
 
     /// Reads the numbers.
     fn policy(numbers: &[Str<'_>]) -> Result<Self::Policy, Error>;
@@ -42,18 +47,28 @@ pub(crate) trait Limiter {
     }
 
     /// Reads the state.
-    fn open<'a>(ctx: Context<'a>, key: Str<'a>, access: Access) -> Result<Self::State<'a>, Error>;
+    fn open<'a, A: Access>(ctx: Context<'a>, key: Str<'a>) -> Result<Self::State<'a, A>, Error>;
 
     /// Asks the algorithm.
-    fn decide(
+    fn decide<A: Access>(
         policy: &Self::Policy,
-        state: &Self::State<'_>,
+        state: &Self::State<'_, A>,
         now: Micros,
         quantity: i64,
-    ) -> Result<Decision<Self::Change>, TooLong>;
+    ) -> Result<Decision<Self::Next>, TooLong>;
 
     /// Writes what the decision leaves.
-    fn save(policy: &Self::Policy, state: Self::State<'_>, next: Next<Self::Change>, now: Micros);
+    ///
+    /// # Errors
+    /// The key holds something else; nothing has been changed.
+    fn save<'a>(
+        policy: &Self::Policy,
+        state: Self::State<'a, Writable>,
+        next: Next<Self::Next>,
+        now: Micros,
+    ) -> Result<Option<Change<'a>>, Error>
+    where
+        'a: 'a;
 }
 
 /// The command that takes from a limiter.
@@ -66,17 +81,22 @@ impl<L: Limiter> Command for Take<L> {
     const SPEC: Spec = L::SPEC;
 
     fn call(ctx: Context<'_>, arguments: &[Str<'_>]) -> Result<(), Error> {
-        let Request { key, policy, quantity, unit } = Request::<L>::parse(arguments)?;
+        let request = Request::<L>::parse(arguments)?;
 
         let now = ctx.now();
-        let state = L::open(ctx, key, Access::Write)?;
+        let state = L::open::<Writable>(ctx, request.key)?;
 
-        let Decision { answer, next } = L::decide(&policy, &state, now, quantity).map_err(too_long)?;
+        let (Decision { answer, next }, taken) = request.decide(&state, now)?;
 
-        L::save(&policy, state, next, now);
-        count_cells(&answer, quantity);
+        if let Some(change) = L::save(&request.policy, state, next, now)? {
+            change.tell(ctx);
+            if request.quantity < 0 {
+                key_changed(ctx, request.key);
+            }
+        }
+        count_cells(&answer, taken.unwrap_or(request.quantity));
 
-        ctx.reply_integers(answer.integers(unit));
+        reply(ctx, &answer, taken, request.unit);
         Ok(())
     }
 }
@@ -85,14 +105,13 @@ impl<L: Limiter> Command for Peek<L> {
     const SPEC: Spec = read_only(L::SPEC, L::RO_NAME);
 
     fn call(ctx: Context<'_>, arguments: &[Str<'_>]) -> Result<(), Error> {
-        let Request { key, policy, quantity, unit } = Request::<L>::parse(arguments)?;
+        let request = Request::<L>::parse(arguments)?;
 
-        let now = ctx.now();
-        let state = L::open(ctx, key, Access::Read)?;
+        let state = L::open::<ReadOnly>(ctx, request.key)?;
 
-        let decision = L::decide(&policy, &state, now, quantity).map_err(too_long)?;
+        let (decision, taken) = request.decide(&state, ctx.now())?;
 
-        ctx.reply_integers(decision.answer.integers(unit));
+        reply(ctx, &decision.answer, taken, request.unit);
         Ok(())
     }
 }
@@ -111,6 +130,8 @@ struct Request<'a, L: Limiter> {
     key: Str<'a>,
     policy: L::Policy,
     quantity: i64,
+    /// Whether to take as many of the quantity as fit.
+    partial: bool,
     unit: Unit,
 }
 
@@ -120,23 +141,69 @@ impl<'a, L: Limiter> Request<'a, L> {
         let (key, rest) = arguments.split_first().ok_or(Error::Arity)?;
         let (numbers, rest) = rest.split_at_checked(L::NUMBERS).ok_or(Error::Arity)?;
         let mut policy = L::policy(numbers)?;
-        // What begins as a keyword does is an option; the quantity can only come first.
+        // A word that is an option is one; anything else in this place is the quantity.
         let (quantity, options) = match rest {
-            [first, options @ ..] if !first.bytes().first().is_some_and(u8::is_ascii_alphabetic) => {
-                (parse_quantity(*first)?, options)
-            }
+            [first, options @ ..] if !is_option::<L>(*first) => (parse_quantity(*first)?, options),
             options => (1, options),
         };
-        let mut unit = None;
+        let (mut unit, mut partial) = (None, None);
         let mut options = Options::new(options, L::OPTIONS);
         while let Some(word) = options.next() {
             if is_keyword(word, "MS") {
                 set_once(&mut unit, "MS", Unit::Millis)?;
+            } else if is_keyword(word, "PARTIAL") {
+                set_once(&mut partial, "PARTIAL", ())?;
             } else if !L::option(&mut policy, word, &mut options)? {
                 return Err(options.unknown(word));
             }
         }
-        Ok(Self { key: *key, policy, quantity, unit: unit.unwrap_or(Unit::Seconds) })
+        let partial = partial.is_some();
+        if partial && quantity < 1 {
+            return Err(Error::refused(format!("PARTIAL takes a quantity of at least 1, not {quantity}")));
+        }
+        Ok(Self { key: *key, policy, quantity, partial, unit: unit.unwrap_or(Unit::Seconds) })
+    }
+
+    /// What becomes of the state; with PARTIAL also how many cells are taken.
+    #[inline(always)]
+    fn decide<A: Access>(
+        &self,
+        state: &L::State<'_, A>,
+        now: Micros,
+    ) -> Result<(Decision<L::Next>, Option<i64>), Error> {
+        if !self.partial {
+            let decision = L::decide(&self.policy, state, now, self.quantity).map_err(too_long)?;
+            let beyond = self.quantity.checked_abs().is_none_or(|cells| cells > L::MOST_CELLS);
+            if beyond && !matches!(decision.next, Next::Keep | Next::Clear) && !decision.answer.limited {
+                return Err(too_many_cells::<L>());
+            }
+            return Ok((decision, None));
+        }
+        let free = L::decide(&self.policy, state, now, 0).map_err(too_long)?.answer.remaining;
+        let taken = self.quantity.min(free).min(L::MOST_CELLS);
+        let decision = L::decide(&self.policy, state, now, taken.max(1)).map_err(too_long)?;
+        Ok((decision, Some(taken)))
+    }
+}
+
+/// Whether a word in the place of the quantity is an option: one begins as a keyword does.
+#[inline(always)]
+fn is_option<L: Limiter>(word: Str<'_>) -> bool {
+    word.bytes().first().is_some_and(u8::is_ascii_alphabetic)
+        && L::OPTIONS.split([' ', '[', ']', '|']).any(|keyword| !keyword.is_empty() && is_keyword(word, keyword))
+}
+
+#[cold]
+fn too_many_cells<L: Limiter>() -> Error {
+    Error::refused(format!("quantity must be from -{0} to {0}: take more in several calls", L::MOST_CELLS))
+}
+
+#[inline(always)]
+fn reply(ctx: Context<'_>, answer: &Answer, taken: Option<i64>, unit: Unit) {
+    let [limited, limit, remaining, retry_after, reset_after] = answer.integers(unit);
+    match taken {
+        None => ctx.reply_integers([limited, limit, remaining, retry_after, reset_after]),
+        Some(taken) => ctx.reply_integers([limited, limit, remaining, retry_after, reset_after, taken]),
     }
 }
 
@@ -144,7 +211,7 @@ impl<'a, L: Limiter> Request<'a, L> {
 #[inline(always)]
 pub(super) fn parse_quantity(text: Str<'_>) -> Result<i64, Error> {
     parse_integer(text.bytes())
-        .ok_or_else(|| Error::refused(format!("quantity must be an integer of 64 bits, not {}", Shown(text.bytes()))))
+        .ok_or_else(|| Error::refused(format!("quantity must be a 64-bit integer, not {}", Shown(text.bytes()))))
 }
 
 /// The error for numbers with which the limiter would reach too far ahead.

@@ -2,9 +2,10 @@
 //!
 //! Deletes a sealed batch that has been written elsewhere.
 
-use crate::server::{Arg, Command, Context, Error, Key, KeyUse, Keys, Kind, Shown, SortedSet, Spec, Str};
+use crate::server::{Arg, Command, Context, Error, KeyUse, Keys, Kind, Shown, Spec, Str, tell};
 use crate::stats;
 use crate::store::batch::Batch;
+use crate::store::index;
 use crate::store::meter::Meter;
 
 pub(crate) struct MeterAck;
@@ -26,17 +27,22 @@ impl Command for MeterAck {
     fn call(ctx: Context<'_>, arguments: &[Str<'_>]) -> Result<(), Error> {
         let [key, id] = arguments else { return Err(Error::Arity) };
         let meter = Meter::new(*key)?;
-        Key::<SortedSet>::read(ctx, meter.key())?;
+        index::check(ctx, meter)?;
         let batch = Batch::find(ctx, meter)?
             .ok_or_else(|| Error::refused("no batch is open: it was acknowledged before, or none was sealed"))?;
         if batch.id != id.bytes() {
             return Err(Error::refused(format!(
-                "batch {} is not the open one: it was acknowledged before, or is another key's; METER.SEAL answers the open one",
+                "batch {} is not the open one: it was acknowledged before, or is another key's; METER.SEAL returns the \
+                 open one",
                 Shown(id.bytes())
             )));
         }
-        let deleted = batch.delete(ctx, meter)?;
+
+        let names = batch.names(meter);
+        let (deleted, changes) = names.delete(ctx, meter)?;
+        tell(ctx, changes.iter());
         ctx.signal_modified(meter.key());
+
         ctx.reply_integer(i64::try_from(deleted).unwrap_or(i64::MAX));
         Ok(())
     }

@@ -4,8 +4,8 @@
 
 use crate::server::{Arg, Command, Context, Error, KeyUse, Keys, Kind, Shown, Spec, Str};
 use crate::stats;
-use crate::store::day;
 use crate::store::meter::Meter;
+use crate::store::{day, index, month};
 use redis_meter_core::price::{MOST_DECIMALS, Price, PriceError, Tariff, Tier};
 
 use super::arguments::{Options, integer, is_keyword, set_once};
@@ -25,7 +25,7 @@ impl Command for MeterCost {
         key: KeyUse::Read,
         keys: Keys::First,
         fast: false,
-        fewest: 5,
+        fewest: 1,
         summary: c"Returns the count of a day or a span, and what it costs by flat rate, graduated or volume tiers.",
         complexity: c"O(N) where N is the number of days held in the span",
         since: c"0.1.0",
@@ -92,7 +92,7 @@ impl<'a> Request<'a> {
 fn price(text: Str<'_>) -> Result<Price, Error> {
     Price::parse(text.bytes()).map_err(|error| {
         let wanted = match error {
-            PriceError::Malformed => "a decimal number from 0, as 3 or 0.02".to_owned(),
+            PriceError::Malformed => "a decimal number from 0, such as 3 or 0.02".to_owned(),
             PriceError::TooPrecise => format!("of at most {MOST_DECIMALS} digits after the point"),
             PriceError::TooHigh => "below 10^18".to_owned(),
         };
@@ -124,13 +124,21 @@ fn tiers(options: &mut Options<'_, '_>, keyword: &str) -> Result<Vec<Tier>, Erro
     }
 }
 
-/// The counts of the days held, added up.
+/// The counts of the days, added up, those that were sealed or dropped included.
 fn read_usage(ctx: Context<'_>, meter: Meter<'_>, when: When) -> Result<i64, Error> {
-    let mut usage: i64 = 0;
-    for held in when.days(ctx, meter)? {
-        usage = usage.checked_add(day::total_of(ctx, meter, held)?).ok_or_else(|| {
-            Error::refused("the usage adds up to more than 9223372036854775807: ask for a shorter span")
-        })?;
+    index::check(ctx, meter)?;
+    let (from, to) = when.ends();
+    let mut usage = match when {
+        // The index need not say anything of one day.
+        When::Day(day) => day::total_of(ctx, meter, day)?,
+        When::Span { .. } => 0,
+    };
+    let except = match when {
+        When::Day(day) => Some(day),
+        When::Span { .. } => None,
+    };
+    for count in month::counts(ctx, meter, from, to, except)?.values() {
+        usage = usage.checked_add(*count).ok_or_else(|| month::usage_too_large(meter))?;
     }
     Ok(usage)
 }

@@ -5,7 +5,7 @@
 use crate::server::{Arg, Command, Context, Error, Hash, Key, KeyUse, Keys, Spec, Str};
 use crate::stats;
 use crate::store::meter::Meter;
-use crate::store::{day, held, index};
+use crate::store::{day, index, walk};
 use redis_meter_core::calendar::Day;
 
 pub(crate) struct MeterDays;
@@ -31,8 +31,9 @@ impl Command for MeterDays {
         for held in index::days(ctx, meter, Day::FIRST, Day::LAST)? {
             let name = meter.day_key(held);
             let counts = Key::<Hash>::read(ctx, name.as_str())?;
-            if counts.exists() || held::is_held(ctx, meter, held)? {
-                days.push((held.digits(), day::total(&counts)?.unwrap_or(0)));
+            let total = day::total(&counts)?;
+            if counts.exists() || walk::has_breakdown(ctx, meter, held)? {
+                days.push((held.digits(), total.unwrap_or(0)));
             }
         }
         ctx.reply_counts(days.iter().map(|(day, total)| (&day[..], *total)));

@@ -2,12 +2,12 @@
 //!
 //! Deletes days, or all of a meter.
 
-use crate::server::{Arg, Command, Context, Error, KeyUse, Keys, Spec, Str};
+use crate::server::{Arg, Command, Context, Error, KeyUse, Keys, Spec, Str, tell};
 use crate::stats;
-use crate::store::held::{self, Finder};
 use crate::store::index::{self, IndexChange};
 use crate::store::meter::Meter;
 use crate::store::month;
+use crate::store::walk::{self, Finder};
 use redis_meter_core::calendar::Day;
 
 use super::before::{self, Before};
@@ -42,38 +42,39 @@ impl Command for MeterDrop {
                 }
             },
         };
+        index::check(ctx, meter)?;
+        let (mut finder, mut days, mut entries) = (Finder::new(ctx, meter), Vec::new(), Vec::new());
         let named = index::days(ctx, meter, Day::FIRST, last)?;
-        let (mut finder, mut days) = (Finder::new(ctx, meter), Vec::new());
         for &day in &named {
             days.extend(finder.find(day)?);
+            entries.push(day);
+            if finder.looked_up >= MOST_LOOKED_UP {
+                break;
+            }
         }
-        let dropped = days.len();
-        let names = month::keys(meter, &days);
-        // What is left of a month still counts for its cap; of a meter that goes nothing is left.
-        let months = match date {
-            Some(_) => month::add(ctx, meter, &days, &names, now)?,
-            None => Vec::new(),
-        };
-        let remembered = if date.is_none() { month::remembered(ctx, meter, now)? } else { Vec::new() };
-        // Entries of days that are gone already go too.
-        let changes = !named.is_empty() || !remembered.is_empty();
-        let index = IndexChange::remove(ctx, meter, named)?;
+        let is_whole = date.is_none() && entries.len() == named.len();
+        // What is left of a month still counts; of a meter that goes nothing is left.
+        let months = if date.is_some() { month::additions(ctx, meter, &days, now)? } else { Vec::new() };
+        let remembered = if is_whole { month::remembered(ctx, meter, now)? } else { Vec::new() };
+        let names: Vec<_> = days.iter().map(|day| day.names(meter)).collect();
 
-        for day in &days {
-            day.delete(ctx, meter);
+        let mut changes = Vec::new();
+        for (day, names) in days.iter().zip(&names) {
+            changes.extend(day.delete(ctx, names));
         }
-        for month in months {
-            month.commit();
-        }
-        for name in &remembered {
-            held::delete(ctx, name);
-        }
-        if changes {
-            index.commit();
+        changes.extend(months.iter().filter_map(|month| month.commit(ctx)));
+        changes.extend(remembered.iter().filter_map(|name| walk::delete(ctx, name)));
+        // Entries of days that are gone already go too.
+        changes.extend(IndexChange::remove(ctx, meter, &entries)?.commit());
+        if !changes.is_empty() {
+            tell(ctx, changes.iter());
             ctx.signal_modified(meter.key());
         }
 
-        ctx.reply_integer(i64::try_from(dropped).unwrap_or(i64::MAX));
+        ctx.reply_integer(i64::try_from(days.len()).unwrap_or(i64::MAX));
         Ok(())
     }
 }
+
+/// A call drops no further day when so many keys were looked up: that takes some ten milliseconds.
+const MOST_LOOKED_UP: u64 = 20_000;

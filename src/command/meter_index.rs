@@ -2,11 +2,13 @@
 //!
 //! Adds to the index the days that other programs wrote.
 
+use redis_meter_core::time::Millis;
+
 use crate::server::{Any, Arg, Command, Context, Error, Key, KeyUse, Keys, Spec, Str};
 use crate::stats;
-use crate::store::held;
 use crate::store::index::{self, IndexChange};
 use crate::store::meter::Meter;
+use crate::store::walk;
 
 use super::arguments::Options;
 use super::when::{When, WhenOptions};
@@ -25,7 +27,7 @@ impl Command for MeterIndex {
         key: KeyUse::Update,
         keys: Keys::First,
         fast: false,
-        fewest: 5,
+        fewest: 1,
         summary: c"Adds to the index of a key the days of a span that other programs wrote.",
         complexity: c"O(N) where N is the number of days in the span",
         since: c"0.1.0",
@@ -48,19 +50,28 @@ impl Command for MeterIndex {
             return Err(Error::refused(format!("FROM and TO must be at most {MOST_DAYS} days apart")));
         }
         let meter = Meter::new(*key)?;
+        index::check(ctx, meter)?;
         // All is looked at before anything is written.
         let named = index::days(ctx, meter, from, to)?;
         let mut found = Vec::new();
         for day in from.to(to).filter(|day| named.binary_search(day).is_err()) {
-            if held::is_held(ctx, meter, day)? {
+            if walk::is_held(ctx, meter, day)? {
                 found.push(day);
             }
         }
 
-        for &day in &found {
+        let mut expiry = None;
+        for (place, &day) in found.iter().enumerate() {
             let name = meter.day_key(day);
-            let expiry = Key::<Any>::read(ctx, name.as_str())?.expiry();
-            IndexChange::hold(ctx, meter, day, expiry, None)?.commit();
+            let at = Key::<Any>::read(ctx, name.as_str())?.expiry();
+            // The index expires with the last of them: never, if one does not.
+            expiry = if place == 0 { at } else { expiry.zip(at).map(|(one, other): (Millis, Millis)| one.max(other)) };
+        }
+        if let Some(&day) = found.first() {
+            let index = IndexChange::hold(ctx, meter, &found)?.expiring(ctx, meter, day, expiry)?;
+            if let Some(change) = index.commit() {
+                change.tell(ctx);
+            }
         }
 
         ctx.reply_integer(i64::try_from(found.len()).unwrap_or(i64::MAX));

@@ -1,11 +1,11 @@
-//! `METER.KPI key [DAY d]` or `METER.KPI key FROM d TO d [BY HOUR|DAY|MONTH|TOTAL] [PATH depth member …]`
+//! `METER.KPI key [DAY d]` or `METER.KPI key FROM d TO d [BY HOUR|DAY|WEEK|MONTH|TOTAL] [PATH depth member …]`
 //!
 //! Reads the counts of one day, or of the days of a span.
 
-use crate::server::{Arg, Command, Context, Error, Hash, Key, KeyUse, Keys, Kind, Shown, SortedSet, Spec, Str};
+use crate::server::{Arg, Command, Context, Error, Hash, KeyUse, Keys, Kind, Shown, Spec, Str};
 use crate::stats;
 use crate::store::meter::Meter;
-use crate::store::{day, index, path, unique};
+use crate::store::{day, index, month, path, unique};
 use redis_meter_core::calendar::{Day, Hour, day_and_hour};
 
 use super::arguments::{Options, is_keyword, path as parse_path, set_once};
@@ -13,7 +13,7 @@ use super::when::{When, WhenOptions};
 
 pub(crate) struct MeterKpi;
 
-const GRAMMAR: &str = "[DAY d] or FROM d TO d [BY HOUR|DAY|MONTH|TOTAL] [PATH depth member ...]";
+const GRAMMAR: &str = "[DAY d] or FROM d TO d [BY HOUR|DAY|WEEK|MONTH|TOTAL] [PATH depth member ...]";
 
 impl Command for MeterKpi {
     const SPEC: Spec = Spec {
@@ -42,6 +42,7 @@ impl Command for MeterKpi {
                                 Kind::OneOf(&[
                                     Arg::new(c"hour", Kind::Flag).token(c"HOUR"),
                                     Arg::new(c"day", Kind::Flag).token(c"DAY"),
+                                    Arg::new(c"week", Kind::Flag).token(c"WEEK"),
                                     Arg::new(c"month", Kind::Flag).token(c"MONTH"),
                                     Arg::new(c"total", Kind::Flag).token(c"TOTAL"),
                                 ]),
@@ -63,8 +64,7 @@ impl Command for MeterKpi {
         match what {
             What::Day(day) => {
                 let day = day.unwrap_or_else(|| day_and_hour(ctx.now().floor_millis()).0);
-                let (counts, unique) = read_day(ctx, meter, day)?;
-                reply_day(ctx, &counts, unique);
+                reply_day(ctx, &read_day(ctx, meter, day)?);
             }
             What::Span { from, to, by, path } => {
                 let bars = read_span(ctx, meter, from, to, by, &path)?;
@@ -96,22 +96,30 @@ enum What<'a> {
 enum Bucket {
     Hour,
     Day,
+    Week,
     Month,
     Total,
 }
 
 impl Bucket {
     fn parse(text: Str<'_>) -> Result<Self, Error> {
-        [("HOUR", Self::Hour), ("DAY", Self::Day), ("MONTH", Self::Month), ("TOTAL", Self::Total)]
-            .into_iter()
-            .find_map(|(keyword, bucket)| is_keyword(text, keyword).then_some(bucket))
-            .ok_or_else(|| Error::refused(format!("BY must be HOUR, DAY, MONTH or TOTAL, not {}", Shown(text.bytes()))))
+        let buckets = [
+            ("HOUR", Self::Hour),
+            ("DAY", Self::Day),
+            ("WEEK", Self::Week),
+            ("MONTH", Self::Month),
+            ("TOTAL", Self::Total),
+        ];
+        buckets.into_iter().find_map(|(keyword, bucket)| is_keyword(text, keyword).then_some(bucket)).ok_or_else(|| {
+            Error::refused(format!("BY must be HOUR, DAY, WEEK, MONTH or TOTAL, not {}", Shown(text.bytes())))
+        })
     }
 
     /// The name of the bucket that a day is in.
     fn name(self, day: Day) -> Name {
         match self {
             Self::Hour | Self::Day => Name::new(&day.digits()),
+            Self::Week => Name::new(&day.week().text()),
             Self::Month => Name::new(&day.month().digits()),
             Self::Total => Name::new(b"total"),
         }
@@ -139,7 +147,7 @@ impl<'a> Request<'a> {
             Some(When::Span { from, to }) => {
                 let (by, path) = (by.unwrap_or(Bucket::Day), path.unwrap_or_default());
                 if by == Bucket::Hour && !path.is_empty() {
-                    return Err(Error::refused("PATH has no hours: ask BY DAY, MONTH or TOTAL"));
+                    return Err(Error::refused("PATH has no hours: ask BY DAY, WEEK, MONTH or TOTAL"));
                 }
                 What::Span { from, to, by, path }
             }
@@ -152,16 +160,24 @@ impl<'a> Request<'a> {
     }
 }
 
-/// The counts of a day, all zero if it is not held; and how many different ids, if any were given.
-fn read_day(ctx: Context<'_>, meter: Meter<'_>, day: Day) -> Result<(day::Counts, Option<i64>), Error> {
-    // The index says nothing of this day, but a key of another type there is no meter.
-    Key::<SortedSet>::read(ctx, meter.key())?;
+/// What there is of a day.
+struct DayReport {
+    counts: day::Counts,
+    unique: Option<i64>,
+    sealed: i64,
+}
+
+/// The counts of a day, all zero if it is not held; how many different ids, if any were given; and what was sealed of it.
+fn read_day(ctx: Context<'_>, meter: Meter<'_>, day: Day) -> Result<DayReport, Error> {
+    // The index says nothing of this day, but a key of something else there is no meter.
+    index::check(ctx, meter)?;
+    let sealed = month::sealed_of(ctx, meter, day)?;
     let name = meter.day_key(day);
-    let counts = meter.read::<Hash>(ctx, &name)?;
-    if !counts.exists() {
-        return Ok((day::Counts::default(), None));
+    let hash = meter.read::<Hash>(ctx, &name)?;
+    if !hash.exists() {
+        return Ok(DayReport { counts: day::Counts::default(), unique: None, sealed });
     }
-    Ok((day::all(&counts)?, unique::count(ctx, meter, &[day])?))
+    Ok(DayReport { counts: day::all(&hash)?, unique: unique::count(ctx, meter, &[day])?, sealed })
 }
 
 /// A bucket's name and count.
@@ -203,33 +219,30 @@ fn read_span(
     by: Bucket,
     path: &[Str<'_>],
 ) -> Result<Vec<Bar>, Error> {
-    let days = index::days(ctx, meter, from, to)?;
-    let mut bars: Vec<Bar> = Vec::with_capacity(days.len());
-    let mut counted = Vec::with_capacity(days.len());
-    for held in days {
-        if !path.is_empty() {
-            add(&mut bars, by.name(held), path::count(ctx, meter, held, path)?)?;
-            continue;
-        }
-        let name = meter.day_key(held);
-        let counts = meter.read::<Hash>(ctx, &name)?;
-        if !counts.exists() {
-            continue;
-        }
-        counted.push(held);
-        if by == Bucket::Hour {
+    index::check(ctx, meter)?;
+    let mut bars = Vec::new();
+    if !path.is_empty() || by == Bucket::Hour {
+        for held in index::days(ctx, meter, from, to)? {
+            if !path.is_empty() {
+                add(&mut bars, by.name(held), path::count(ctx, meter, held, path)?)?;
+                continue;
+            }
+            let name = meter.day_key(held);
+            let counts = meter.read::<Hash>(ctx, &name)?;
             for (hour, count) in Hour::all().zip(day::all(&counts)?.hours) {
                 add(&mut bars, Name::of_hour(held, hour), count)?;
             }
-        } else {
-            add(&mut bars, by.name(held), day::total(&counts)?.unwrap_or(0))?;
         }
+        return Ok(bars);
     }
-    if by == Bucket::Total
-        && path.is_empty()
-        && let Some(count) = unique::count(ctx, meter, &counted)?.filter(|&count| count > 0)
-    {
-        bars.push(Bar { name: Name::new(b"unique"), count });
+    for (day, count) in month::counts(ctx, meter, from, to, None)? {
+        add(&mut bars, by.name(day), count)?;
+    }
+    if by == Bucket::Total {
+        let held = index::days(ctx, meter, from, to)?;
+        if let Some(count) = unique::count(ctx, meter, &held)?.filter(|&count| count > 0) {
+            bars.push(Bar { name: Name::new(b"unique"), count });
+        }
     }
     Ok(bars)
 }
@@ -251,10 +264,12 @@ fn add(bars: &mut Vec<Bar>, name: Name, count: i64) -> Result<(), Error> {
     Ok(())
 }
 
-fn reply_day(ctx: Context<'_>, counts: &day::Counts, unique: Option<i64>) {
+fn reply_day(ctx: Context<'_>, report: &DayReport) {
+    let DayReport { counts, unique, sealed } = report;
     let unique = unique.filter(|&count| count > 0);
     let hours = counts.hours.iter().filter(|&&count| count != 0).count();
-    ctx.reply_map(usize::from(counts.day != 0) + hours + usize::from(unique.is_some()));
+    let others = [counts.day != 0, unique.is_some(), *sealed != 0].into_iter().filter(|&there| there).count();
+    ctx.reply_map(hours + others);
     let pair = |name: &[u8], count| {
         ctx.reply_bytes(name);
         ctx.reply_integer(count);
@@ -269,5 +284,8 @@ fn reply_day(ctx: Context<'_>, counts: &day::Counts, unique: Option<i64>) {
     }
     if let Some(count) = unique {
         pair(b"unique", count);
+    }
+    if *sealed != 0 {
+        pair(b"sealed", *sealed);
     }
 }

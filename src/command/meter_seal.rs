@@ -2,14 +2,15 @@
 //!
 //! Closes the days before a date into a batch, which is answered until it is acknowledged.
 
-use crate::server::{Arg, Command, Context, Error, Key, KeyUse, Keys, SortedSet, Spec, Str};
-use crate::store::batch::Batch;
-use crate::store::held::{Finder, HeldDay};
+use redis_meter_core::calendar::{Day, day_and_hour};
+
+use crate::server::{Arg, Command, Context, Error, KeyUse, Keys, Spec, Str, tell};
+use crate::store::batch::{Batch, Names};
 use crate::store::index::{self, IndexChange};
 use crate::store::meter::Meter;
 use crate::store::month;
+use crate::store::walk::{Finder, HeldDay};
 use crate::{settings, stats};
-use redis_meter_core::calendar::{Day, day_and_hour};
 
 use super::before::{self, Before};
 
@@ -33,9 +34,9 @@ impl Command for MeterSeal {
         let Before { key, date } = Before::parse(arguments)?;
         let now = ctx.now().floor_millis();
         let meter = Meter::new(key)?;
-        Key::<SortedSet>::read(ctx, meter.key())?;
+        index::check(ctx, meter)?;
         if let Some(batch) = Batch::find(ctx, meter)? {
-            reply(ctx, meter, &batch);
+            reply(ctx, &batch, &batch.names(meter));
             return Ok(());
         }
 
@@ -48,22 +49,25 @@ impl Command for MeterSeal {
             reply_none(ctx);
             return Ok(());
         }
-        let names = month::keys(meter, &days);
-        let months = month::add(ctx, meter, &days, &names, now)?;
-        let entries = days.iter().map(|held| held.day).chain(gone).collect();
-        let index = IndexChange::remove(ctx, meter, entries)?;
+        let months = month::additions(ctx, meter, &days, now)?;
+        let entries: Vec<Day> = days.iter().map(|held| held.day).chain(gone).collect();
         let batch = Batch::new(ctx, days.into_iter().flat_map(|held| held.keys).collect());
+        let names = batch.names(meter);
 
-        batch.seal(ctx, meter);
-        for month in months {
-            month.commit();
-        }
-        index.commit();
+        names.rename(ctx);
+        let mut changes = batch.commit(ctx, &names);
+        changes.extend(months.iter().filter_map(|month| month.commit(ctx)));
+        changes.extend(IndexChange::remove(ctx, meter, &entries).ok().and_then(IndexChange::commit));
+        tell(ctx, changes.iter());
+        ctx.signal_modified(meter.key());
 
-        reply(ctx, meter, &batch);
+        reply(ctx, &batch, &names);
         Ok(())
     }
 }
+
+/// A batch is closed when so many keys were looked up for it: that takes some ten milliseconds.
+const MOST_LOOKED_UP: u64 = 20_000;
 
 /// The days up to `last` that go into one batch; and those before them that the index names but that are gone.
 fn days_to_seal(ctx: Context<'_>, meter: Meter<'_>, last: Day) -> Result<(Vec<HeldDay>, Vec<Day>), Error> {
@@ -80,19 +84,18 @@ fn days_to_seal(ctx: Context<'_>, meter: Meter<'_>, last: Day) -> Result<(Vec<He
             break;
         }
         days.push(held);
-        if keys >= most {
+        if keys >= most || finder.looked_up >= MOST_LOOKED_UP {
             break;
         }
     }
     Ok((days, gone))
 }
 
-fn reply(ctx: Context<'_>, meter: Meter<'_>, batch: &Batch) {
-    let keys = batch.keys(meter);
+fn reply(ctx: Context<'_>, batch: &Batch, names: &Names) {
     ctx.reply_array(2);
     ctx.reply_bytes(&batch.id);
-    ctx.reply_array(keys.len());
-    for key in &keys {
+    ctx.reply_array(names.keys.len());
+    for key in &names.keys {
         ctx.reply_bytes(key);
     }
 }

@@ -1,6 +1,6 @@
 //! Which days a reader asks for: `DAY d`, or `FROM d TO d`.
 
-use crate::server::{Arg, Context, Error, Key, Kind, SortedSet, Str};
+use crate::server::{Arg, Context, Error, Kind, Str};
 use crate::store::index;
 use crate::store::meter::Meter;
 use redis_meter_core::calendar::Day;
@@ -31,10 +31,18 @@ impl When {
         match self {
             Self::Day(day) => {
                 // The index need not say anything of one day, but a key of another type there is no meter.
-                Key::<SortedSet>::read(ctx, meter.key())?;
+                index::check(ctx, meter)?;
                 Ok(vec![day])
             }
             Self::Span { from, to } => index::days(ctx, meter, from, to),
+        }
+    }
+
+    /// The first and the last of them.
+    pub(crate) fn ends(self) -> (Day, Day) {
+        match self {
+            Self::Day(day) => (day, day),
+            Self::Span { from, to } => (from, to),
         }
     }
 

@@ -68,6 +68,7 @@ required! {
     RedisModule_GetServerInfo
     RedisModule_HashGet
     RedisModule_HashSet
+    RedisModule_InfoAddFieldCString
     RedisModule_InfoAddFieldULongLong
     RedisModule_InfoAddSection
     RedisModule_IsKeysPositionRequest
@@ -89,6 +90,7 @@ required! {
     RedisModule_ScanCursorCreate
     RedisModule_ScanCursorDestroy
     RedisModule_ScanKey
+    RedisModule_SelectDb
     RedisModule_ServerInfoGetFieldC
     RedisModule_SetAbsExpire
     RedisModule_SetModuleOptions
@@ -99,12 +101,13 @@ required! {
     RedisModule_StringPtrLen
     RedisModule_StringSet
     RedisModule_StringToLongLong
-    RedisModule_StringTruncate
+    RedisModule_SubscribeToServerEvent
     RedisModule_UnlinkKey
     RedisModule_ValueLength
     RedisModule_WrongArity
     RedisModule_ZsetAdd
     RedisModule_ZsetFirstInScoreRange
+    RedisModule_ZsetIncrby
     RedisModule_ZsetLastInScoreRange
     RedisModule_ZsetRangeCurrentElement
     RedisModule_ZsetRangeEndReached

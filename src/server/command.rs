@@ -1,7 +1,6 @@
 //! Commands: how the server is told of one, and how it calls one.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_uint};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::{ptr, slice};
 
 use redis_module::raw::{self, RedisModuleCommandArg, RedisModuleCtx, RedisModuleString};
@@ -9,6 +8,7 @@ use redis_module::raw::{self, RedisModuleCommandArg, RedisModuleCtx, RedisModule
 use super::api::{api, ok, optional};
 use super::context::Context;
 use super::error::Error;
+use super::guard::{guard, guard_command};
 use super::info::Counter;
 use super::log;
 use super::setting::Setting;
@@ -162,11 +162,6 @@ impl Registration {
     /// The command `C`.
     pub(crate) const fn of<C: Command>() -> Self {
         Self { spec: &C::SPEC, entry: entry::<C>, only_if: None, twin: None }
-    }
-
-    /// Whether it, or its twin, has this name.
-    pub(super) fn is_named(&self, name: &str) -> bool {
-        self.spec.name.to_bytes() == name.as_bytes() || self.twin.is_some_and(|twin| twin.is_named(name))
     }
 
     /// The same, if a setting is on.
@@ -366,21 +361,12 @@ unsafe extern "C" fn entry<C: Command>(
     // SAFETY: `argv` holds `argc` live strings for this call, and `Str` is laid out as the pointer it wraps.
     let arguments = unsafe { slice::from_raw_parts(argv.cast::<Str<'_>>(), argc) };
     if matches!(C::SPEC.keys, Keys::TwoAndAfter(..)) && ctx.asks_for_keys() {
-        C::SPEC.keys.report(ctx, arguments);
+        guard((), || C::SPEC.keys.report(ctx, arguments));
         return ok();
     }
-    // A panic must not unwind into the server. Commands reply last, so that an error can still be sent; what would be
-    // left half-written is thereby no more than what a bug can leave anyhow.
-    if let Err(error) = guarded(|| C::call(ctx, &arguments[1..])) {
+    if let Err(error) = guard_command(|| C::call(ctx, &arguments[1..])) {
         C::SPEC.family.bad_calls.add(1);
         error.reply(ctx);
     }
     ok()
-}
-
-/// Runs what must not unwind into the server; a panic, which is a bug, becomes an error.
-pub(super) fn guarded<T>(run: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
-    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
-        Err(Error::refused("internal error in redis-meter, please report it with the server's log"))
-    })
 }

@@ -9,9 +9,10 @@ use redis_module::raw::{self, RedisModuleCallReply, RedisModuleCtx, RedisModuleK
 
 use redis_meter_core::time::Micros;
 
-use super::api::{api, optional};
-use super::clock;
-use super::string::Str;
+use super::api::{api, ok, optional};
+use super::guard::guard;
+use super::string::{OwnedStr, Str};
+use super::{clock, events};
 
 /// The context of the running command; lives as long as it.
 #[derive(Clone, Copy)]
@@ -61,11 +62,72 @@ impl Context<'_> {
         flags & NEVER.cast_signed() == 0
     }
 
-    /// Whether writes should wait: clients are paused, or a failover goes on. Commands are held back by the server; what
-    /// runs by itself must ask.
-    pub(crate) fn writes_are_paused(self) -> bool {
+    /// Whether a command that writes could run now. Commands are held back or refused by the server: while clients are
+    /// paused or a failover goes on, on a read-only replica, where too few replicas are good or a disk fails. What runs by
+    /// itself must ask. `key` is any key.
+    pub(crate) fn may_write(self, key: Str<'_>) -> bool {
         // SAFETY: takes nothing, and reads a state of the server.
-        optional!(RedisModule_AvoidReplicaTraffic).is_some_and(|avoid| unsafe { avoid() } != 0)
+        if optional!(RedisModule_AvoidReplicaTraffic).is_some_and(|avoid| unsafe { avoid() } != 0) {
+            return false;
+        }
+        let flags = api!(RedisModule_GetContextFlags);
+        // SAFETY: the context is that of the running callback.
+        let flags = unsafe { flags(self.raw) };
+        let unfit = raw::REDISMODULE_CTX_FLAGS_SLAVE | raw::REDISMODULE_CTX_FLAGS_LOADING;
+        if flags & unfit.cast_signed() != 0 {
+            return false;
+        }
+        // Since 7.0 the server itself says, of a write in the mode of scripts. To rename a key to itself does nothing.
+        if optional!(RedisModule_RegisterNumericConfig).is_none() {
+            return true;
+        }
+        let call = api!(RedisModule_Call);
+        let (command, format) = (c"RENAMENX".as_ptr(), c"Sss".as_ptr());
+        // SAFETY: the context is that of the running callback; name and format are C strings, and the format asks for
+        // two strings.
+        let reply = unsafe { call(self.raw, command, format, key.raw(), key.raw()) };
+        events::note();
+        NonNull::new(reply).map(CallReply).is_some()
+    }
+
+    /// Whether the client whose call is tried again may still run it, by its user's rights. Servers before 7.0 cannot
+    /// tell, and there it may.
+    ///
+    /// # Safety
+    /// `words` and `count` are the arguments that the server passed to the running callback.
+    pub(super) unsafe fn is_permitted(self, words: *mut *mut RedisModuleString, count: c_int) -> bool {
+        let (Some(name), Some(find), Some(check), Some(free)) = (
+            optional!(RedisModule_GetCurrentUserName),
+            optional!(RedisModule_GetModuleUserFromUserName),
+            optional!(RedisModule_ACLCheckCommandPermissions),
+            optional!(RedisModule_FreeModuleUser),
+        ) else {
+            return true;
+        };
+        // SAFETY: the context is that of a blocked client's callback.
+        let name = unsafe { name(self.raw) };
+        // SAFETY: the string was made for us; without automatic memory management its one reference is ours.
+        let name = unsafe { OwnedStr::from_raw(name) };
+        // SAFETY: a live string.
+        let user = unsafe { find(name.as_str().raw()) };
+        if user.is_null() {
+            return false;
+        }
+        // SAFETY: the user was just found; the words are those of the call, as the caller promises.
+        let permitted = unsafe { check(user, words, count) } == ok();
+        // SAFETY: found above, freed once.
+        unsafe { free(user) };
+        permitted
+    }
+
+    /// Has the server send on what a callback of a blocked client has propagated, for one that goes on waiting. Redis 7.0
+    /// does so only after a command, and ends when it finds it left over; even to read may delete an expired key.
+    pub(super) fn flush_propagated(self, key: Str<'_>) {
+        let is_7_0 = optional!(RedisModule_RegisterNumericConfig).is_some()
+            && optional!(RedisModule_CachedMicroseconds).is_none();
+        if is_7_0 {
+            self.call(c"EXISTS", &[key, key]);
+        }
     }
 
     /// Tells who watches or caches `key` that it has changed.
@@ -136,6 +198,7 @@ impl Context<'_> {
             // the pointer it wraps.
             _ => unsafe { call(ctx, name, c"v".as_ptr(), arguments.as_ptr(), arguments.len()) },
         };
+        events::note();
         NonNull::new(reply).map(CallReply)
     }
 
@@ -203,11 +266,13 @@ unsafe extern "C" fn visit_key(
     _key: *mut RedisModuleKey,
     visit: *mut c_void,
 ) {
-    // SAFETY: `each_key` passed a pointer to its `&mut dyn FnMut` and waits for this call.
-    let visit = unsafe { &mut *visit.cast::<&mut dyn FnMut(&[u8])>() };
-    // SAFETY: the server keeps the name for the call.
-    let name = unsafe { Str::from_raw(name) };
-    visit(name.bytes());
+    guard((), || {
+        // SAFETY: `each_key` passed a pointer to its `&mut dyn FnMut` and waits for this call.
+        let visit = unsafe { &mut *visit.cast::<&mut dyn FnMut(&[u8])>() };
+        // SAFETY: the server keeps the name for the call.
+        let name = unsafe { Str::from_raw(name) };
+        visit(name.bytes());
+    });
 }
 
 #[allow(clippy::cast_possible_truncation, reason = "a small constant that the bindings widen")]
@@ -237,11 +302,6 @@ impl CallReply {
         // SAFETY: the reply is live; without such an element the answer is null.
         let element = unsafe { element(self.0.as_ptr(), place) };
         self.text_of(NonNull::new(element)?)
-    }
-
-    /// The text that it is.
-    pub(super) fn text(&self) -> Option<String> {
-        self.text_of(self.0)
     }
 
     /// The text of a part of it, or of all.

@@ -1,16 +1,18 @@
-//! What a command does to a key, in the vocabulary of the core commands. One value says both what is written here and
-//! what replicas and the AOF are told, so that the two cannot differ; and it names the events that the key fires.
+//! What a call does to its keys, in the vocabulary of the core commands. One value says both what is written here and what
+//! replicas and the AOF are told, so that the two cannot differ; and it names the events that the key fires.
+//!
+//! All keys of a call are written, each is closed, and only then are replicas, watchers and subscribers told ([`tell`]):
+//! subscribers are other modules too, which may write.
 
-use std::ffi::{CStr, c_int, c_void};
-use std::{ptr, slice};
-
-use redis_module::raw::{self, RedisModuleKey, RedisModuleString};
+use std::ffi::{CStr, c_int};
+use std::ptr;
 
 use redis_meter_core::time::Millis;
+use redis_module::raw::{self, RedisModuleString};
 
-use super::api::{api, ok};
+use super::api::api;
 use super::context::Context;
-use super::key::{list_pop, list_push};
+use super::key::{Any, Hash, Key, List, SortedSet, Text, ValueType, Writable};
 use super::string::{Constant, OwnedStr, Str};
 
 static ZERO: Constant = Constant::new("0");
@@ -29,162 +31,305 @@ pub(crate) enum Expiry {
     At(Millis),
 }
 
+/// Fields of a hash and their values. A day and its hour are so frequent that they are not allocated.
+pub(crate) enum Fields<'a> {
+    Two([(Str<'a>, OwnedStr); 2]),
+    Many(Vec<(Str<'a>, OwnedStr)>),
+}
+
 /// One core command, done to one key; of many fields or members, as many commands as they need.
-#[derive(Clone, Copy)]
 pub(crate) enum Effect<'a> {
     /// `SET key value KEEPTTL`, or with `PXAT`. A new key needs an expiry.
-    Set(Str<'a>, Expiry),
+    Set(OwnedStr, Expiry),
+    /// `HSET key field value [field value …]`
+    HashSet(Fields<'a>),
+    /// `HDEL key field [field …]`
+    HashDelete(Vec<Str<'a>>),
+    /// `ZADD key score member [member …]`, all with the same score
+    SortedSetAdd(i64, Vec<OwnedStr>),
+    /// `ZADD key score member [score member …]`
+    SortedSetScores(Vec<(OwnedStr, i64)>),
+    /// `ZADD key score member [member …]`, all with the same score, of members that are not there
+    SortedSetAddNew(i64, Vec<OwnedStr>),
+    /// `ZADD key count member [count member …]`
+    SortedSetCounts(Vec<Counted<'a>>),
+    /// `ZREM key member [member …]`
+    SortedSetRemove(Vec<OwnedStr>),
+    /// `ZREMRANGEBYRANK key 0 n-1`, of the members that have the lowest scores
+    SortedSetTrim(Vec<OwnedStr>),
     /// `LPUSH key element [element …]`
-    ListPush(&'a [Str<'a>]),
+    ListPush(&'a [OwnedStr]),
     /// `RPOP key n`
     ListPop(usize),
-    /// `HSET key field value [field value …]`
-    HashSet(&'a [(Str<'a>, Str<'a>)]),
-    /// `HDEL key field [field …]`
-    HashDelete(&'a [Str<'a>]),
-    /// `ZADD key score member [score member …]`, all with the same score
-    SortedSetAdd(i64, &'a [Str<'a>]),
-    /// The same, of members that `Key::add_new` has added with this score.
-    SortedSetAdded(i64, &'a [Str<'a>]),
-    /// `ZREM key member [member …]`
-    SortedSetRemove(&'a [Str<'a>]),
-    /// `ZREMRANGEBYRANK key 0 n-1`: the `n` (≥ 1) members with the lowest scores
-    SortedSetTrim(usize),
-    /// `PEXPIREAT key ms`
-    ExpireAt(Millis),
-    /// `PERSIST key`
-    Persist,
+    /// `PEXPIREAT key ms`, or `PERSIST key`
+    Expire(Option<Millis>),
     /// `UNLINK key`
     Delete,
 }
 
-impl Effect<'_> {
-    /// Writes to a key that was opened to be written and holds the right type, or nothing (`exists`).
-    pub(super) fn write(&self, key: *mut RedisModuleKey, exists: bool) {
-        match *self {
-            Self::Set(value, expiry) => {
-                if exists {
-                    overwrite(key, value.bytes());
-                } else {
-                    let set = api!(RedisModule_StringSet);
-                    // SAFETY: the key is open for writing, the value a live string, which the server shares.
-                    unsafe { set(key, value.raw()) };
-                }
-                if let Expiry::At(at) = expiry {
-                    set_expiry(key, at.0);
-                }
-            }
-            Self::ListPush(elements) => {
-                for element in elements {
-                    list_push(key, *element);
-                }
-            }
-            Self::ListPop(n) => {
-                for _ in 0..n {
-                    drop(list_pop(key));
-                }
-            }
-            Self::HashSet([(first, one), (second, two)]) => {
-                let set = api!(RedisModule_HashSet);
-                let (flags, end) = (raw::REDISMODULE_HASH_NONE.cast_signed(), ptr::null_mut::<c_void>());
-                // SAFETY: the key is open for writing and holds a hash or nothing; two fields with their values, and the
-                // end of the list.
-                unsafe { set(key, flags, first.raw(), one.raw(), second.raw(), two.raw(), end) };
-            }
-            Self::HashSet(pairs) => {
-                for (field, value) in pairs {
-                    hash_set(key, field.raw(), value.raw());
-                }
-            }
-            Self::HashDelete(fields) => {
-                for field in fields {
-                    hash_set(key, field.raw(), raw::REDISMODULE_HASH_DELETE.cast_mut());
-                }
-            }
-            Self::SortedSetAdd(score, members) => {
-                let add = api!(RedisModule_ZsetAdd);
-                for member in members {
-                    // SAFETY: the key is open for writing and holds a sorted set or nothing; null means no flags.
-                    unsafe { add(key, score_of(score), member.raw(), ptr::null_mut()) };
-                }
-            }
-            Self::SortedSetAdded(..) => {}
-            Self::SortedSetRemove(members) => {
-                for member in members {
-                    sorted_set_remove(key, member.raw());
-                }
-            }
-            Self::SortedSetTrim(n) => {
-                for _ in 0..n {
-                    if let Some(member) = lowest_member(key) {
-                        sorted_set_remove(key, member.as_str().raw());
-                    }
-                }
-            }
-            Self::ExpireAt(at) => set_expiry(key, at.0),
-            Self::Persist => set_expiry(key, i64::from(raw::REDISMODULE_NO_EXPIRE)),
-            Self::Delete => {
-                let unlink = api!(RedisModule_UnlinkKey);
-                // SAFETY: the key is open for writing.
-                unsafe { unlink(key) };
+/// A member of a sorted set of counts, and its count before and after.
+#[derive(Clone, Copy)]
+pub(crate) struct Counted<'a> {
+    pub(crate) member: Str<'a>,
+    /// 0 if it is not there.
+    pub(crate) before: i64,
+    pub(crate) after: i64,
+}
+
+/// The most effects that one key has in one call.
+const MOST_EFFECTS: usize = 4;
+
+/// The effects on one key, in order.
+pub(crate) type Effects<'a> = [Option<Effect<'a>>; MOST_EFFECTS];
+
+/// One key that has been written and closed, and of which nobody has been told.
+#[must_use = "replicas, watchers and subscribers must be told"]
+pub(crate) struct Change<'a> {
+    key: Str<'a>,
+    effects: Effects<'a>,
+    /// Whether the key went with its last element, field or member.
+    emptied: bool,
+}
+
+/// The effects, filled up with none.
+#[inline(always)]
+pub(crate) fn effects<'a, const N: usize>(given: [Option<Effect<'a>>; N]) -> Effects<'a> {
+    const { assert!(N <= MOST_EFFECTS) };
+    let mut effects = [const { None }; MOST_EFFECTS];
+    for (place, effect) in effects.iter_mut().zip(given) {
+        *place = effect;
+    }
+    effects
+}
+
+/// A type of value, and how an effect is written to it.
+pub(crate) trait Writes: ValueType + Sized {
+    /// Writes an effect of this type. Those of other types write nothing; the API would refuse them.
+    fn write(key: &Key<'_, Self, Writable>, effect: &Effect<'_>);
+}
+
+impl Writes for Text {
+    #[inline(always)]
+    fn write(key: &Key<'_, Self, Writable>, effect: &Effect<'_>) {
+        if let Effect::Set(value, expiry) = effect {
+            key.set(value);
+            if let Expiry::At(at) = *expiry {
+                key.set_expiry(Some(at));
             }
         }
     }
+}
 
+impl Writes for Hash {
+    fn write(key: &Key<'_, Self, Writable>, effect: &Effect<'_>) {
+        match effect {
+            Effect::HashSet(Fields::Two([(first, one), (second, two)])) => {
+                key.set_two([(*first, one.as_str()), (*second, two.as_str())]);
+            }
+            Effect::HashSet(Fields::Many(pairs)) => {
+                for (field, value) in pairs {
+                    key.set_field(*field, value.as_str());
+                }
+            }
+            Effect::HashDelete(fields) => fields.iter().for_each(|field| key.delete_field(*field)),
+            _ => {}
+        }
+    }
+}
+
+impl Writes for SortedSet {
+    fn write(key: &Key<'_, Self, Writable>, effect: &Effect<'_>) {
+        match effect {
+            Effect::SortedSetAdd(score, members) => members.iter().for_each(|member| key.add(*score, member.as_str())),
+            Effect::SortedSetScores(members) => {
+                members.iter().for_each(|(member, score)| key.add(*score, member.as_str()));
+            }
+            Effect::SortedSetAddNew(score, members) => {
+                members.iter().for_each(|member| key.add_new(*score, member.as_str()));
+            }
+            Effect::SortedSetCounts(counts) => counts.iter().for_each(|counted| match counted.before {
+                0 => key.add(counted.after, counted.member),
+                before => key.increment(counted.after - before, counted.member),
+            }),
+            Effect::SortedSetRemove(members) => members.iter().for_each(|member| key.remove(member.as_str())),
+            Effect::SortedSetTrim(members) => members.iter().for_each(|member| key.remove(member.as_str())),
+            _ => {}
+        }
+    }
+}
+
+impl Writes for List {
+    fn write(key: &Key<'_, Self, Writable>, effect: &Effect<'_>) {
+        if let Effect::ListPush(elements) = effect {
+            elements.iter().for_each(|element| key.push_head(element.as_str()));
+        }
+    }
+}
+
+impl Writes for Any {
+    fn write(_: &Key<'_, Self, Writable>, _: &Effect<'_>) {}
+}
+
+impl<'a, T: Writes> Key<'a, T, Writable> {
+    /// Does what each of `effects` says, if it says anything, to this key, in order, and closes it. Call it when nothing
+    /// can fail any more.
+    #[inline(always)]
+    pub(crate) fn change(self, effects: Effects<'a>) -> Option<Change<'a>> {
+        if effects.iter().all(Option::is_none) {
+            return None;
+        }
+        for effect in effects.iter().flatten() {
+            match effect {
+                Effect::Expire(at) => self.set_expiry(*at),
+                Effect::Delete => self.unlink(),
+                other => T::write(&self, other),
+            }
+        }
+        let key = self.name();
+        Some(Change { key, effects, emptied: self.close_written() })
+    }
+}
+
+impl<'a> Key<'a, List, Writable> {
+    /// Takes up to `n` elements from the tail, the last one first.
+    pub(crate) fn take(self, n: usize) -> (Vec<OwnedStr>, Option<Change<'a>>) {
+        let popped = self.pop_tail(n);
+        if popped.is_empty() {
+            return (popped, None);
+        }
+        let key = self.name();
+        let effects = effects([Some(Effect::ListPop(popped.len()))]);
+        let change = Change { key, effects, emptied: self.close_written() };
+        (popped, Some(change))
+    }
+}
+
+/// Tells replicas and the AOF, then who watches or caches the keys, then the subscribers of events. All keys must be
+/// closed.
+#[inline(always)]
+pub(crate) fn tell<'c, 'a: 'c>(ctx: Context<'_>, changes: impl Iterator<Item = &'c Change<'a>> + Clone) {
+    for change in changes.clone() {
+        for effect in change.effects.iter().flatten() {
+            effect.replicate(ctx, change.key);
+        }
+    }
+    for change in changes.clone() {
+        ctx.signal_modified(change.key);
+    }
+    for change in changes {
+        for effect in change.effects.iter().flatten() {
+            effect.notify(ctx, change.key);
+        }
+        if change.emptied {
+            notify(ctx, raw::REDISMODULE_NOTIFY_GENERIC, c"del", change.key);
+        }
+    }
+}
+
+impl Change<'_> {
+    /// Tells of the one key that a call has changed.
+    #[inline(always)]
+    pub(crate) fn tell(&self, ctx: Context<'_>) {
+        tell(ctx, std::iter::once(self));
+    }
+}
+
+impl Fields<'_> {
+    fn pairs(&self) -> &[(Str<'_>, OwnedStr)] {
+        match self {
+            Self::Two(pairs) => pairs,
+            Self::Many(pairs) => pairs,
+        }
+    }
+}
+
+impl Effect<'_> {
     /// Tells replicas and the AOF.
-    pub(super) fn replicate(&self, ctx: Context<'_>, key: Str<'_>) {
-        let mut arguments = Arguments::of(key);
-        match *self {
-            Self::HashSet(pairs) => {
-                for pairs in pairs.chunks(MOST) {
+    #[inline]
+    fn replicate(&self, ctx: Context<'_>, key: Str<'_>) {
+        match self {
+            Self::Set(value, Expiry::Keep) => {
+                Arguments::of(key).add(value.as_str()).add(KEEPTTL.get()).send(ctx, c"SET");
+            }
+            Self::Set(value, Expiry::At(at)) => {
+                let at = OwnedStr::from_integer(at.0);
+                Arguments::of(key).add(value.as_str()).add(PXAT.get()).add(at.as_str()).send(ctx, c"SET");
+            }
+            Self::HashSet(fields) => {
+                for pairs in fields.pairs().chunks(MOST) {
                     let mut arguments = Arguments::of(key);
                     for (field, value) in pairs {
-                        arguments.add(*field).add(*value);
+                        arguments.add(*field).add(value.as_str());
                     }
                     arguments.send(ctx, c"HSET");
                 }
             }
-            Self::SortedSetAdd(score, members) | Self::SortedSetAdded(score, members) => {
-                let score = OwnedStr::from_integer(score);
+            Self::HashDelete(fields) => Arguments::of(key).add_all(fields).send(ctx, c"HDEL"),
+            Self::SortedSetAdd(score, members) | Self::SortedSetAddNew(score, members) => {
+                let score = OwnedStr::from_integer(*score);
                 for members in members.chunks(MOST) {
                     let mut arguments = Arguments::of(key);
                     for member in members {
-                        arguments.add(score.as_str()).add(*member);
+                        arguments.add(score.as_str()).add(member.as_str());
                     }
                     arguments.send(ctx, c"ZADD");
                 }
             }
-            Self::SortedSetRemove(members) => {
+            Self::SortedSetScores(members) => {
                 for members in members.chunks(MOST) {
-                    Arguments::of(key).add_all(members).send(ctx, c"ZREM");
+                    let scores: Vec<OwnedStr> =
+                        members.iter().map(|(_, score)| OwnedStr::from_integer(*score)).collect();
+                    let mut arguments = Arguments::of(key);
+                    for ((member, _), score) in members.iter().zip(&scores) {
+                        arguments.add(score.as_str()).add(member.as_str());
+                    }
+                    arguments.send(ctx, c"ZADD");
                 }
             }
-            Self::Set(value, Expiry::Keep) => arguments.add(value).add(KEEPTTL.get()).send(ctx, c"SET"),
-            Self::Set(value, Expiry::At(at)) => {
-                let at = OwnedStr::from_integer(at.0);
-                arguments.add(value).add(PXAT.get()).add(at.as_str()).send(ctx, c"SET");
+            Self::SortedSetCounts(counts) => {
+                let scores: Vec<OwnedStr> =
+                    counts.iter().map(|counted| OwnedStr::from_integer(counted.after)).collect();
+                let mut arguments = Arguments::of(key);
+                for (counted, score) in counts.iter().zip(&scores) {
+                    arguments.add(score.as_str()).add(counted.member);
+                }
+                arguments.send(ctx, c"ZADD");
             }
-            Self::ListPush(elements) => arguments.add_all(elements).send(ctx, c"LPUSH"),
+            Self::SortedSetRemove(members) => {
+                for members in members.chunks(MOST) {
+                    Arguments::of(key).add_all(OwnedStr::as_strs(members)).send(ctx, c"ZREM");
+                }
+            }
+            Self::SortedSetTrim(members) => {
+                let last = OwnedStr::from_integer(i64::try_from(members.len()).unwrap_or(i64::MAX) - 1);
+                Arguments::of(key).add(ZERO.get()).add(last.as_str()).send(ctx, c"ZREMRANGEBYRANK");
+            }
+            Self::ListPush(elements) => {
+                for elements in elements.chunks(MOST) {
+                    Arguments::of(key).add_all(OwnedStr::as_strs(elements)).send(ctx, c"LPUSH");
+                }
+            }
             Self::ListPop(n) => {
-                let n = OwnedStr::from_integer(i64::try_from(n).unwrap_or(i64::MAX));
-                arguments.add(n.as_str()).send(ctx, c"RPOP");
+                let n = OwnedStr::from_integer(i64::try_from(*n).unwrap_or(i64::MAX));
+                Arguments::of(key).add(n.as_str()).send(ctx, c"RPOP");
             }
-            Self::HashDelete(fields) => arguments.add_all(fields).send(ctx, c"HDEL"),
-            Self::SortedSetTrim(n) => {
-                let last = OwnedStr::from_integer(i64::try_from(n - 1).unwrap_or(i64::MAX));
-                arguments.add(ZERO.get()).add(last.as_str()).send(ctx, c"ZREMRANGEBYRANK");
-            }
-            Self::ExpireAt(at) => {
+            Self::Expire(Some(at)) => {
                 let at = OwnedStr::from_integer(at.0);
-                arguments.add(at.as_str()).send(ctx, c"PEXPIREAT");
+                Arguments::of(key).add(at.as_str()).send(ctx, c"PEXPIREAT");
             }
-            Self::Persist => arguments.send(ctx, c"PERSIST"),
-            Self::Delete => arguments.send(ctx, c"UNLINK"),
+            Self::Expire(None) => Arguments::of(key).send(ctx, c"PERSIST"),
+            Self::Delete => Arguments::of(key).send(ctx, c"UNLINK"),
         }
     }
 
-    /// Fires the keyspace events; `emptied` if the key went with its last field or member.
-    pub(super) fn notify(&self, ctx: Context<'_>, key: Str<'_>, emptied: bool) {
+    /// Fires the keyspace events.
+    #[inline]
+    fn notify(&self, ctx: Context<'_>, key: Str<'_>) {
+        let each = |len: usize, class: c_int, event: &CStr| {
+            for _ in 0..len.div_ceil(MOST) {
+                notify(ctx, class, event, key);
+            }
+        };
         match self {
             Self::Set(_, expiry) => {
                 notify(ctx, raw::REDISMODULE_NOTIFY_STRING, c"set", key);
@@ -192,103 +337,67 @@ impl Effect<'_> {
                     notify(ctx, raw::REDISMODULE_NOTIFY_GENERIC, c"expire", key);
                 }
             }
-            Self::ListPush(_) => notify(ctx, raw::REDISMODULE_NOTIFY_LIST, c"lpush", key),
-            Self::ListPop(_) => notify(ctx, raw::REDISMODULE_NOTIFY_LIST, c"rpop", key),
-            Self::HashSet(pairs) => {
-                pairs.chunks(MOST).for_each(|_| notify(ctx, raw::REDISMODULE_NOTIFY_HASH, c"hset", key));
-            }
+            Self::HashSet(fields) => each(fields.pairs().len(), raw::REDISMODULE_NOTIFY_HASH, c"hset"),
             Self::HashDelete(_) => notify(ctx, raw::REDISMODULE_NOTIFY_HASH, c"hdel", key),
-            Self::SortedSetAdd(_, members) | Self::SortedSetAdded(_, members) => {
-                members.chunks(MOST).for_each(|_| notify(ctx, raw::REDISMODULE_NOTIFY_ZSET, c"zadd", key));
+            Self::SortedSetAdd(_, members) | Self::SortedSetAddNew(_, members) => {
+                each(members.len(), raw::REDISMODULE_NOTIFY_ZSET, c"zadd");
             }
+            Self::SortedSetScores(members) => each(members.len(), raw::REDISMODULE_NOTIFY_ZSET, c"zadd"),
+            Self::SortedSetCounts(_) => notify(ctx, raw::REDISMODULE_NOTIFY_ZSET, c"zadd", key),
+            Self::SortedSetRemove(members) => each(members.len(), raw::REDISMODULE_NOTIFY_ZSET, c"zrem"),
             Self::SortedSetTrim(_) => notify(ctx, raw::REDISMODULE_NOTIFY_ZSET, c"zremrangebyrank", key),
-            Self::SortedSetRemove(members) => {
-                members.chunks(MOST).for_each(|_| notify(ctx, raw::REDISMODULE_NOTIFY_ZSET, c"zrem", key));
-            }
-            Self::ExpireAt(_) => notify(ctx, raw::REDISMODULE_NOTIFY_GENERIC, c"expire", key),
-            Self::Persist => notify(ctx, raw::REDISMODULE_NOTIFY_GENERIC, c"persist", key),
+            Self::ListPush(elements) => each(elements.len(), raw::REDISMODULE_NOTIFY_LIST, c"lpush"),
+            Self::ListPop(_) => notify(ctx, raw::REDISMODULE_NOTIFY_LIST, c"rpop", key),
+            Self::Expire(Some(_)) => notify(ctx, raw::REDISMODULE_NOTIFY_GENERIC, c"expire", key),
+            Self::Expire(None) => notify(ctx, raw::REDISMODULE_NOTIFY_GENERIC, c"persist", key),
+            // Told by what has become of the key.
             Self::Delete => {}
         }
-        if emptied {
-            notify(ctx, raw::REDISMODULE_NOTIFY_GENERIC, c"del", key);
-        }
     }
-}
-
-/// Tells replicas and the AOF of a core command that the server has run on `key` as it is.
-pub(super) fn replicate(ctx: Context<'_>, command: &CStr, key: Str<'_>, argument: Str<'_>) {
-    Arguments::of(key).add(argument).send(ctx, command);
-}
-
-/// Puts `value` into an existing string, in place where the length is the same; the expiry stays.
-fn overwrite(key: *mut RedisModuleKey, value: &[u8]) {
-    let dma = api!(RedisModule_StringDMA);
-    let mut len = 0;
-    let write = raw::REDISMODULE_WRITE.cast_signed();
-    // SAFETY: the key is open for writing and holds a string.
-    let mut data = unsafe { dma(key, &raw mut len, write) };
-    if len != value.len() {
-        let truncate = api!(RedisModule_StringTruncate);
-        // SAFETY: as above.
-        unsafe { truncate(key, value.len()) };
-        // SAFETY: as above; the truncation may have moved the bytes.
-        data = unsafe { dma(key, &raw mut len, write) };
-    }
-    debug_assert_eq!(len, value.len());
-    // SAFETY: the server lends `len` bytes at `data` to be written until the next call on the key.
-    let bytes = unsafe { slice::from_raw_parts_mut(data.cast::<u8>(), len) };
-    bytes.copy_from_slice(value);
-}
-
-fn hash_set(key: *mut RedisModuleKey, field: *mut RedisModuleString, value: *mut RedisModuleString) {
-    let set = api!(RedisModule_HashSet);
-    let end: *mut c_void = ptr::null_mut();
-    // SAFETY: the key is open for writing and holds a hash or nothing; one field, its value, and the end of the list.
-    unsafe { set(key, raw::REDISMODULE_HASH_NONE.cast_signed(), field, value, end) };
-}
-
-fn sorted_set_remove(key: *mut RedisModuleKey, member: *mut RedisModuleString) {
-    let remove = api!(RedisModule_ZsetRem);
-    // SAFETY: the key is open for writing and holds a sorted set or nothing; a null pointer asks for no answer.
-    unsafe { remove(key, member, ptr::null_mut()) };
-}
-
-/// The member with the lowest score.
-fn lowest_member(key: *mut RedisModuleKey) -> Option<OwnedStr> {
-    let first = api!(RedisModule_ZsetFirstInScoreRange);
-    // SAFETY: the key is open and holds a sorted set or nothing, which is an error.
-    if unsafe { first(key, f64::NEG_INFINITY, f64::INFINITY, 0, 0) } != ok() {
-        return None;
-    }
-    let current = api!(RedisModule_ZsetRangeCurrentElement);
-    // SAFETY: a range was begun above; a null pointer asks for no score.
-    let member = unsafe { current(key, ptr::null_mut()) };
-    let stop = api!(RedisModule_ZsetRangeStop);
-    // SAFETY: a range was begun above.
-    unsafe { stop(key) };
-    if member.is_null() {
-        return None;
-    }
-    // SAFETY: a member that is not null is a string of which we own a reference.
-    Some(unsafe { OwnedStr::from_raw(member) })
-}
-
-/// Scores are dates, times in microseconds and counts, all below 2^53.
-#[expect(clippy::cast_precision_loss, reason = "below 2^53")]
-pub(super) fn score_of(number: i64) -> f64 {
-    number as f64
-}
-
-fn set_expiry(key: *mut RedisModuleKey, at: i64) {
-    let set = api!(RedisModule_SetAbsExpire);
-    // SAFETY: the key is open for writing.
-    unsafe { set(key, at) };
 }
 
 fn notify(ctx: Context<'_>, class: c_int, event: &CStr, key: Str<'_>) {
     let notify = api!(RedisModule_NotifyKeyspaceEvent);
     // SAFETY: the context is that of the running command, the event a C string, the key a live string.
     unsafe { notify(ctx.raw(), class, event.as_ptr(), key.raw()) };
+}
+
+/// A core command that the API has no function for. The server runs it by name, tells who watches its key, and fires its
+/// events at once: no key may be open.
+pub(crate) struct CoreCommand;
+
+impl CoreCommand {
+    /// `PFADD key element`: whether the key has changed; `None` if it holds a string that is no HyperLogLog, or if the
+    /// server does not know the command.
+    pub(crate) fn add_to_hyperloglog(ctx: Context<'_>, key: Str<'_>, element: Str<'_>) -> Option<bool> {
+        Self::run(ctx, c"PFADD", key, element, |changed| changed == 1)
+    }
+
+    /// `SADD key member`: whether it was not there before; `None` if it can't be run.
+    pub(crate) fn add_to_set(ctx: Context<'_>, key: Str<'_>, member: Str<'_>) -> Option<bool> {
+        Self::run(ctx, c"SADD", key, member, |added| added == 1)
+    }
+
+    /// `RENAME key to`; a value at `to` is replaced, and the expiry goes with it. `None` if there is no such key.
+    pub(crate) fn rename(ctx: Context<'_>, key: Str<'_>, to: Str<'_>) -> Option<bool> {
+        Self::run(ctx, c"RENAME", key, to, |_| true)
+    }
+
+    /// Runs it, and replicates it as it is if its answer satisfies `changed`.
+    fn run(
+        ctx: Context<'_>,
+        command: &CStr,
+        key: Str<'_>,
+        argument: Str<'_>,
+        changed: impl FnOnce(i64) -> bool,
+    ) -> Option<bool> {
+        let reply = ctx.call(command, &[key, argument]).filter(|reply| !reply.is_error())?;
+        let changed = changed(reply.integer());
+        if changed {
+            Arguments::of(key).add(argument).send(ctx, command);
+        }
+        Some(changed)
+    }
 }
 
 /// The arguments of a replicated command: on the stack, as long as they are few.

@@ -15,6 +15,8 @@ pub(crate) enum Error {
     Arity,
     /// A key of another type: the server's standard text.
     WrongType,
+    /// The client's user may no longer run the call that it waits for.
+    NoPermission,
     /// A key that the command needs may be on another node while its slot moves.
     TryAgain,
     /// One plain sentence that names the argument and what would be right; `ERR ` is put before it.
@@ -27,6 +29,14 @@ impl Error {
         Self::Refused(sentence.to_string())
     }
 
+    /// The same error, of a call that names several keys: `place` says which it is about.
+    pub(crate) fn of(self, place: impl Display) -> Self {
+        match self {
+            Self::Refused(sentence) => Self::Refused(format!("{place}: {sentence}")),
+            other => other,
+        }
+    }
+
     pub(super) fn reply(&self, ctx: Context<'_>) {
         match self {
             Self::Arity => {
@@ -35,6 +45,10 @@ impl Error {
                 unsafe { wrong_arity(ctx.raw()) };
             }
             Self::WrongType => reply_with_error(ctx, WRONG_TYPE),
+            Self::NoPermission => reply_with_error(
+                ctx,
+                c"NOPERM the rights to this command or its keys were taken away while the client waited",
+            ),
             Self::TryAgain => reply_with_error(
                 ctx,
                 c"TRYAGAIN part of this meter may be on another node while its slot moves, try again",

@@ -1,6 +1,6 @@
 //! Counters, and the section of INFO that shows them.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString, c_int};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use redis_module::raw::RedisModuleInfoCtx;
@@ -29,14 +29,27 @@ impl Counter {
     }
 }
 
-/// Writes a section with these fields.
-pub(super) fn write_section(info: *mut RedisModuleInfoCtx, name: &CStr, fields: &[Field]) {
+/// Writes a section with the module's version and these fields.
+///
+/// # Safety
+/// The server passed `info` to the callback that runs now.
+pub(super) unsafe fn write_section(info: *mut RedisModuleInfoCtx, name: &CStr, version: c_int, fields: &[Field]) {
     let add_section = api!(RedisModule_InfoAddSection);
-    // SAFETY: the server passed `info` to the callback that runs now; the name is a C string, which it copies.
+    // SAFETY: `info` is good, as the caller promises; the name is a C string, which the server copies.
     unsafe { add_section(info, name.as_ptr()) };
+    let add_text = api!(RedisModule_InfoAddFieldCString);
+    let version = version_text(version);
+    // SAFETY: as above.
+    unsafe { add_text(info, c"version".as_ptr(), version.as_ptr()) };
     let add_field = api!(RedisModule_InfoAddFieldULongLong);
     for (field, counter) in fields {
         // SAFETY: as above. An error says that nobody asked for this section.
         unsafe { add_field(info, field.as_ptr(), counter.get()) };
     }
+}
+
+/// `M·10000 + m·100 + p` as `M.m.p`.
+fn version_text(version: c_int) -> CString {
+    let (major, minor, patch) = (version / 10_000, version / 100 % 100, version % 100);
+    CString::new(format!("{major}.{minor}.{patch}")).unwrap_or_default()
 }

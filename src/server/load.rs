@@ -1,7 +1,6 @@
-//! Loading and unloading.
+//! Loading, and why there is no unloading.
 
 use std::ffi::{CStr, c_int};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::slice;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
@@ -10,10 +9,11 @@ use redis_module::raw::{self, RedisModuleCtx, RedisModuleInfoCtx, RedisModuleStr
 use super::api::{self, api, ok, optional};
 use super::command::{Family, Registration, add_category};
 use super::context::Context;
+use super::guard::guard;
 use super::info::{Field, write_section};
-use super::log;
 use super::setting::{self, Setting};
-use super::string::{Constant, OwnedStr, Str};
+use super::string::Str;
+use super::{log, wait};
 
 /// A module: its name, and lists of all that it brings.
 pub(crate) struct Module {
@@ -44,7 +44,7 @@ macro_rules! export_module {
             unsafe { $crate::server::entry::load($module, ctx, argv, argc) }
         }
 
-        /// Called by the server before it unloads the module.
+        /// Called by the server before it unloads the module, which it must not.
         ///
         /// # Safety
         /// Only the server may call it.
@@ -54,7 +54,7 @@ macro_rules! export_module {
             ctx: *mut $crate::server::entry::RedisModuleCtx,
         ) -> std::ffi::c_int {
             // SAFETY: the server called with it.
-            unsafe { $crate::server::entry::unload($module, ctx) }
+            unsafe { $crate::server::entry::unload(ctx) }
         }
     };
 }
@@ -78,6 +78,12 @@ pub(crate) unsafe fn load(
     let version = raw::REDISMODULE_APIVER_1.cast_signed();
     // SAFETY: the context is that of the load, the name a C string.
     if unsafe { raw::Export_RedisModule_Init(ctx, module.name.as_ptr(), module.version, version) } != ok() {
+        // The server has said nothing yet: it has a module of this name.
+        if let Some(write) = optional!(RedisModule_Log) {
+            let why = c"not loaded: a module named meter is loaded already; a new file takes a restart or a failover";
+            // SAFETY: the context is that of the load; level, format and the one argument are C strings.
+            unsafe { write(ctx, c"warning".as_ptr(), c"%s".as_ptr(), why.as_ptr()) };
+        }
         return ERR;
     }
     // SAFETY: the server passed it, for this call.
@@ -89,16 +95,15 @@ pub(crate) unsafe fn load(
     } else {
         &[]
     };
-    match catch_unwind(AssertUnwindSafe(|| set_up(module, ctx, arguments))) {
-        Ok(Ok(())) => ok(),
-        Ok(Err(why)) => {
+    guard(ERR, || match set_up(module, ctx, arguments) {
+        Ok(()) => ok(),
+        Err(why) => {
             if api::missing() != Some("RedisModule_Log") {
                 log::warning(ctx, &format!("not loaded: {why}"));
             }
             ERR
         }
-        Err(_) => ERR,
-    }
+    })
 }
 
 fn set_up(module: &'static Module, ctx: Context<'_>, arguments: &[Str<'_>]) -> Result<(), String> {
@@ -115,6 +120,7 @@ fn set_up(module: &'static Module, ctx: Context<'_>, arguments: &[Str<'_>]) -> R
     for command in module.commands {
         command.register(ctx)?;
     }
+    wait::watch_cron(ctx)?;
     LOADED.store((&raw const *module).cast_mut(), Ordering::Relaxed);
     let register_info = api!(RedisModule_RegisterInfoFunc);
     // SAFETY: the context is that of the load; the callback lives as long as the module.
@@ -122,44 +128,23 @@ fn set_up(module: &'static Module, ctx: Context<'_>, arguments: &[Str<'_>]) -> R
     Ok(())
 }
 
-/// Frees what the server does not free by itself, and disconnects whom it would let down.
+/// Refuses. On every server version a connection's last command, a command that is queued in a transaction, or a rule of
+/// an ACL that names a command points to it: the server ends, or runs another command in its place, when they are used
+/// after the module has gone.
 ///
 /// # Safety
 /// Called by the server, with the context of an unload.
-pub(crate) unsafe fn unload(module: &'static Module, ctx: *mut RedisModuleCtx) -> c_int {
-    // SAFETY: the server passed it, for this call.
-    let ctx = unsafe { Context::from_raw(ctx) };
-    // What cannot be done must not keep the module.
-    let _ = catch_unwind(AssertUnwindSafe(|| disconnect_users(module, ctx)));
-    Constant::free_all();
-    ok()
-}
-
-/// From Redis 8 on, a connection's next call is compared with its last one, of which the server keeps a pointer: when
-/// that was a command of a module that is gone, the server ends. So those connections are closed. Those in a transaction
-/// may have queued such a command. Other servers do not look, and there nobody is disturbed.
-fn disconnect_users(module: &Module, ctx: Context<'_>) {
-    const FIRST_TO_LOOK: u32 = 8;
-    let version = server_field(ctx, c"redis_version").unwrap_or_default();
-    let major = version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(0);
-    if major < FIRST_TO_LOOK || is_valkey(ctx) {
-        return;
-    }
-    let list = OwnedStr::new(b"LIST");
-    let Some(clients) = ctx.call(c"CLIENT", &[list.as_str()]).and_then(|reply| reply.text()) else { return };
-    let (kill, by_id) = (OwnedStr::new(b"KILL"), OwnedStr::new(b"ID"));
-    for client in clients.lines() {
-        let field = |name: &str| client.split(' ').find_map(|field| field.strip_prefix(name)?.strip_prefix('='));
-        let is_ours = field("cmd").is_some_and(|command| module.commands.iter().any(|ours| ours.is_named(command)));
-        let in_transaction =
-            field("multi").and_then(|queued| queued.parse().ok()).is_some_and(|queued: i64| queued > 0);
-        if (is_ours || in_transaction)
-            && let Some(id) = field("id")
-        {
-            let id = OwnedStr::new(id.as_bytes());
-            ctx.call(c"CLIENT", &[kill.as_str(), by_id.as_str(), id.as_str()]);
-        }
-    }
+pub(crate) unsafe fn unload(ctx: *mut RedisModuleCtx) -> c_int {
+    guard(ERR, || {
+        // SAFETY: the server passed it, for this call.
+        let ctx = unsafe { Context::from_raw(ctx) };
+        log::warning(
+            ctx,
+            "not unloaded: connections, transactions and ACL rules may still refer to the module's commands; \
+             to upgrade, restart the server with the new file, or fail over to a replica that has loaded it",
+        );
+        ERR
+    })
 }
 
 /// Valkey's own options, which Redis has not.
@@ -208,9 +193,12 @@ fn server_field(ctx: Context<'_>, field: &CStr) -> Option<String> {
 }
 
 unsafe extern "C" fn write_info(info: *mut RedisModuleInfoCtx, _for_crash_report: c_int) {
-    // SAFETY: null, or the `&'static Module` of the load.
-    if let Some(module) = unsafe { LOADED.load(Ordering::Relaxed).as_ref() } {
-        let (section, fields) = module.info;
-        write_section(info, section, fields);
-    }
+    guard((), || {
+        // SAFETY: null, or the `&'static Module` of the load.
+        if let Some(module) = unsafe { LOADED.load(Ordering::Relaxed).as_ref() } {
+            let (section, fields) = module.info;
+            // SAFETY: the server passed `info` for this call.
+            unsafe { write_section(info, section, module.version, fields) };
+        }
+    });
 }

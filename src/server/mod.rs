@@ -8,24 +8,28 @@ mod command;
 mod context;
 mod effect;
 mod error;
+mod events;
+mod guard;
 mod info;
 mod key;
-mod line;
 mod load;
 mod log;
 mod setting;
 mod string;
+mod wait;
 
 pub(crate) use command::{Arg, Command, Family, KeyUse, Keys, Kind, Registration, Spec};
 pub(crate) use context::{Context, facts};
-pub(crate) use effect::{Effect, Expiry};
+pub(crate) use effect::{Change, CoreCommand, Counted, Effect, Expiry, Fields, effects, tell};
 pub(crate) use error::{Error, Shown};
 pub(crate) use info::{Counter, Field};
-pub(crate) use key::{Access, Any, Hash, Key, List, Order, Set, SortedSet, Text, ValueType};
-pub(crate) use line::{Line, Waiting};
+pub(crate) use key::{
+    Access, Any, Hash, Key, List, Order, ReadOnly, ScanCursor, Set, SortedSet, Text, ValueType, Writable,
+};
 pub(crate) use load::{Module, export_module};
 pub(crate) use setting::Setting;
 pub(crate) use string::{Constant, OwnedStr, Str};
+pub(crate) use wait::{MayTake, Pace, Retried, WaitQueue, Waiting, key_changed};
 
 /// What the export macro calls; not for use elsewhere.
 pub(crate) mod entry {

@@ -10,6 +10,7 @@ use redis_module::raw::{self, RedisModuleString};
 use super::api::{ok, optional};
 use super::context::Context;
 use super::error::Shown;
+use super::guard::guard;
 use super::string::Str;
 
 enum Values {
@@ -166,7 +167,7 @@ unsafe fn setting(this: *mut c_void) -> &'static Setting {
 
 unsafe extern "C" fn get_number(_name: *const c_char, this: *mut c_void) -> c_longlong {
     // SAFETY: registered with `this`.
-    unsafe { setting(this) }.get()
+    guard(0, || unsafe { setting(this) }.get())
 }
 
 unsafe extern "C" fn set_number(
@@ -177,13 +178,13 @@ unsafe extern "C" fn set_number(
 ) -> c_int {
     // The server has checked the range.
     // SAFETY: registered with `this`.
-    unsafe { setting(this) }.set(value);
+    guard((), || unsafe { setting(this) }.set(value));
     ok()
 }
 
 unsafe extern "C" fn get_switch(_name: *const c_char, this: *mut c_void) -> c_int {
     // SAFETY: registered with `this`.
-    c_int::from(unsafe { setting(this) }.is_on())
+    guard(0, || c_int::from(unsafe { setting(this) }.is_on()))
 }
 
 unsafe extern "C" fn set_switch(
@@ -193,6 +194,6 @@ unsafe extern "C" fn set_switch(
     _error: *mut *mut RedisModuleString,
 ) -> c_int {
     // SAFETY: registered with `this`.
-    unsafe { setting(this) }.set(i64::from(value != 0));
+    guard((), || unsafe { setting(this) }.set(i64::from(value != 0)));
     ok()
 }

@@ -4,7 +4,6 @@ use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicPtr, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::{ptr, slice};
 
 use redis_module::raw::RedisModuleString;
@@ -89,7 +88,7 @@ impl OwnedStr {
         unsafe { slice::from_raw_parts(strings.as_ptr().cast(), strings.len()) }
     }
 
-    /// The string, with the one reference that whoever takes it must give back.
+    /// The string, whose one reference is the caller's.
     fn into_raw(self) -> *mut RedisModuleString {
         ManuallyDrop::new(self).0.raw
     }
@@ -111,14 +110,11 @@ impl Drop for OwnedStr {
     }
 }
 
-/// A string that is made at its first use and kept until the module is unloaded: a hash field, a command's keyword.
+/// A string that is made at its first use and kept for as long as the server runs: a hash field, a command's keyword.
 pub(crate) struct Constant {
     text: &'static str,
     raw: AtomicPtr<RedisModuleString>,
 }
-
-/// The constants that have been made, for [`Constant::free_all`].
-static MADE: Mutex<Vec<&'static Constant>> = Mutex::new(Vec::new());
 
 impl Constant {
     pub(crate) const fn new(text: &'static str) -> Self {
@@ -131,7 +127,7 @@ impl Constant {
         if raw.is_null() {
             raw = self.make();
         }
-        // SAFETY: made by `make`, and freed only when no command can run any more.
+        // SAFETY: made by `make`, and never freed.
         unsafe { Str::from_raw(raw) }
     }
 
@@ -139,20 +135,6 @@ impl Constant {
     fn make(&'static self) -> *mut RedisModuleString {
         let raw = OwnedStr::new(self.text.as_bytes()).into_raw();
         self.raw.store(raw, Ordering::Relaxed);
-        made().push(self);
         raw
     }
-
-    /// Frees every constant, when the module is unloaded.
-    pub(super) fn free_all() {
-        for constant in made().drain(..) {
-            let raw = constant.raw.swap(ptr::null_mut(), Ordering::Relaxed);
-            // SAFETY: `make` gave up its one reference to this string, and the swap lets it be taken back only once.
-            drop(unsafe { OwnedStr::from_raw(raw) });
-        }
-    }
-}
-
-fn made() -> MutexGuard<'static, Vec<&'static Constant>> {
-    MADE.lock().unwrap_or_else(PoisonError::into_inner)
 }

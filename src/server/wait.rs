@@ -1,72 +1,111 @@
-//! Clients that wait in line: each is blocked by the server on a key, in the order they came, and tried again when the
-//! key gets an element, or when the line's alarm goes off. A line has one alarm, and none when its last client has left.
+//! Blocked clients in queues: each is blocked by the server on a key, in the order they came, and tried again when the key
+//! gets an element, when the queue's timer fires, or when a key that the queue watches is changed by a command of this
+//! module. Since other programs may change that key too, and clocks may step back, every queue whose clients wait for the
+//! clock is also tried once a second of monotonic time.
+//!
+//! Nothing here writes: a timer and an event of the server only have the server try the clients, and a client that is
+//! tried takes something only where a command could.
 
 use std::collections::HashMap;
 use std::ffi::{c_int, c_void};
 use std::ptr;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use redis_module::raw::{RedisModuleCtx, RedisModuleString, RedisModuleTimerID};
-
-use redis_meter_core::time::Millis;
+use redis_meter_core::time::{Millis, Nanos};
+use redis_module::raw::{self, RedisModuleCtx, RedisModuleString, RedisModuleTimerID};
 
 use super::api::{api, ok};
-use super::command::guarded;
 use super::context::Context;
 use super::error::Error;
+use super::guard::{guard, guard_command};
 use super::string::{OwnedStr, Str};
 
-/// What a client waits for.
+/// The longest time for which no client of a queue is tried, while something is there that is not due.
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+
+/// How long a queue is left alone while the server lets nobody write.
+const WRITES_REFUSED: Nanos = Nanos(50_000_000);
+
+/// What a client is blocked for.
 pub(crate) trait Waiting: 'static {
-    /// Tries again, and says whether it has replied.
+    /// Tries again; replies if it could take something. `by_clock` says that the queue's timer fired. Until `may_take`
+    /// has said yes, it only reads.
     ///
     /// # Errors
     /// The reply to send; the client waits no longer.
-    fn retry(&self, ctx: Context<'_>) -> Result<bool, Error>;
+    fn retry(&self, ctx: Context<'_>, by_clock: bool, may_take: &MayTake<'_>) -> Result<Retried, Error>;
 
-    /// Replies that it has waited in vain.
+    /// Replies that it has waited in vain. Only reads.
     ///
     /// # Errors
     /// The reply to send instead.
     fn give_up(&self, ctx: Context<'_>) -> Result<(), Error>;
+
+    /// What decides when something is due, besides the keys: clients that have it in common are not tried one by one
+    /// before that.
+    fn pace(&self) -> Pace;
 }
 
-/// Names a line: those who wait for the same thing are in the same.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Line(Vec<u8>);
+/// Whether a client may take what is due now: whether a command could write, and whether its user may still run it.
+pub(crate) type MayTake<'m> = dyn Fn() -> Result<bool, Error> + 'm;
 
-#[derive(Default)]
+/// The numbers of a limiter.
+pub(crate) type Pace = [i64; 3];
+
+/// What has become of a client that was tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Retried {
+    /// It was served.
+    Served,
+    /// It waits on, for something that only a change of the key it is blocked on can bring.
+    WaitsForKey,
+    /// It waits on, for this instant.
+    WaitsUntil(Nanos),
+    /// Something is due, but now nobody may write.
+    WritesRefused,
+}
+
+/// Names a queue: clients that wait for the same thing are in the same.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct WaitQueue(Vec<u8>);
+
 struct State {
     clients: usize,
-    alarm: Option<Alarm>,
+    database: c_int,
+    /// The key that the clients are blocked on.
+    key: Vec<u8>,
+    /// The key whose change may make something due.
+    watched: Vec<u8>,
+    timer: Option<Timer>,
+    /// Whether the timer fired and clients are being tried for it.
+    by_clock: bool,
+    /// Before this instant nothing is due for clients of this pace.
+    not_before: Option<(Nanos, Pace)>,
+    /// When clients that wait for the clock are to be tried at the latest; `None` if none does.
+    try_by: Option<Instant>,
 }
 
-struct Alarm {
-    timer: RedisModuleTimerID,
-    at: Millis,
+struct Timer {
+    id: RedisModuleTimerID,
+    at: Nanos,
 }
 
-/// What an alarm needs when it goes off.
-struct Call {
-    line: Line,
-    key: OwnedStr,
-}
-
-/// A client's place in a line.
-struct Ticket<W> {
-    line: Line,
+/// A blocked client's place.
+struct Place<W> {
+    queue: WaitQueue,
     waiting: W,
 }
 
-/// The lines that somebody is in. Only the server's main thread comes here.
-static LINES: LazyLock<Mutex<HashMap<Line, State>>> = LazyLock::new(Mutex::default);
+/// The queues that have clients. Only the server's main thread comes here.
+static QUEUES: LazyLock<Mutex<HashMap<WaitQueue, State>>> = LazyLock::new(Mutex::default);
 
-fn lines() -> MutexGuard<'static, HashMap<Line, State>> {
-    LINES.lock().unwrap_or_else(PoisonError::into_inner)
+fn queues() -> MutexGuard<'static, HashMap<WaitQueue, State>> {
+    QUEUES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Line {
-    /// The line of those who wait for the same names, in the selected database.
+impl WaitQueue {
+    /// The queue of those who wait for the same names, in the selected database.
     pub(crate) fn new(ctx: Context<'_>, names: &[Str<'_>]) -> Self {
         let mut bytes = ctx.database().to_le_bytes().to_vec();
         for name in names {
@@ -76,117 +115,250 @@ impl Line {
         Self(bytes)
     }
 
-    /// Whether nobody is in it.
+    /// Whether it has no client.
     pub(crate) fn is_empty(&self) -> bool {
-        !lines().contains_key(self)
+        !queues().contains_key(self)
     }
 
-    /// Blocks the client of the running command until `waiting` has replied, or so long (`None`: for ever), on a key that
-    /// wakes it when it gets an element.
-    pub(crate) fn join<W: Waiting>(self, ctx: Context<'_>, key: Str<'_>, timeout: Option<Millis>, waiting: W) {
-        lines().entry(self.clone()).or_default().clients += 1;
-        let ticket = Box::into_raw(Box::new(Ticket { line: self, waiting }));
+    /// Blocks the client of the running command until `waiting` has replied, or for so long (`None`: for ever), on a key
+    /// that has it tried again when it gets an element. `watched` is the key whose change may make something due.
+    pub(crate) fn block<W: Waiting>(
+        &self,
+        ctx: Context<'_>,
+        key: Str<'_>,
+        watched: Str<'_>,
+        timeout: Option<Millis>,
+        waiting: W,
+    ) {
+        let new = || State {
+            clients: 0,
+            database: ctx.database(),
+            key: key.bytes().to_vec(),
+            watched: watched.bytes().to_vec(),
+            timer: None,
+            by_clock: false,
+            not_before: None,
+            try_by: None,
+        };
+        queues().entry(self.clone()).or_insert_with(new).clients += 1;
+        let place = Box::into_raw(Box::new(Place { queue: self.clone(), waiting }));
         let block = api!(RedisModule_BlockClientOnKeys);
         let mut keys = [key.raw()];
         let timeout = timeout.map_or(0, |span| span.0);
         let (retry, give_up, leave) = (Some(retry::<W> as _), Some(give_up::<W> as _), Some(leave::<W> as _));
-        // SAFETY: the context is that of the running command; one live key; the callbacks take the ticket as theirs, and
+        // SAFETY: the context is that of the running command; one live key; the callbacks take the place as theirs, and
         // `leave`, which the server calls once when the client waits no longer, takes it back.
-        unsafe { block(ctx.raw(), retry, give_up, leave, timeout, keys.as_mut_ptr(), 1, ticket.cast()) };
+        unsafe { block(ctx.raw(), retry, give_up, leave, timeout, keys.as_mut_ptr(), 1, place.cast()) };
     }
 
-    /// Has those who wait on `key` tried again after so long, unless they will be sooner.
-    pub(crate) fn wake_after(&self, ctx: Context<'_>, key: Str<'_>, delay: Millis) {
-        let mut lines = lines();
-        let Some(state) = lines.get_mut(self) else { return };
-        let at = Millis(ctx.now().floor_millis().0.saturating_add(delay.0));
-        if state.alarm.as_ref().is_some_and(|alarm| alarm.at <= at) {
+    /// Has the clients tried at this instant, unless they will be sooner.
+    pub(crate) fn wake_at(&self, ctx: Context<'_>, at: Nanos) {
+        if let Some(state) = queues().get_mut(self) {
+            state.wake_at(ctx, self, at);
+        }
+    }
+}
+
+impl State {
+    fn wake_at(&mut self, ctx: Context<'_>, queue: &WaitQueue, at: Nanos) {
+        self.try_by.get_or_insert_with(|| Instant::now() + LONGEST_SLEEP);
+        let now = ctx.now().nanos();
+        // Where the clock has stepped back, what was set before is too far off.
+        let longest = Nanos(now.0.saturating_add(LONGEST_SLEEP.as_nanos().try_into().unwrap_or(i64::MAX)));
+        let at = at.min(longest);
+        if self.timer.as_ref().is_some_and(|timer| timer.at <= at) {
             return;
         }
-        if let Some(alarm) = state.alarm.take() {
-            alarm.stop(ctx);
-        }
-        let call = Box::into_raw(Box::new(Call { line: self.clone(), key: OwnedStr::new(key.bytes()) }));
+        self.stop_timer(ctx);
+        let delay = Nanos(at.0.saturating_sub(now.0).max(0)).ceil_millis();
+        let queue = Box::into_raw(Box::new(queue.clone()));
         let create = api!(RedisModule_CreateTimer);
-        // SAFETY: the context is that of a running callback; `ring`, or `Alarm::stop`, takes the call back.
-        let timer = unsafe { create(ctx.raw(), delay.0, Some(ring), call.cast()) };
-        state.alarm = Some(Alarm { timer, at });
+        // SAFETY: the context is that of a running callback; `fire`, or `stop_timer`, takes the queue back.
+        let id = unsafe { create(ctx.raw(), delay.0, Some(fire), queue.cast()) };
+        self.timer = Some(Timer { id, at });
     }
-}
 
-impl Alarm {
-    fn stop(self, ctx: Context<'_>) {
+    fn stop_timer(&mut self, ctx: Context<'_>) {
+        let Some(timer) = self.timer.take() else { return };
         let stop = api!(RedisModule_StopTimer);
-        let mut call: *mut c_void = ptr::null_mut();
+        let mut queue: *mut c_void = ptr::null_mut();
         // SAFETY: the context is the module's.
-        if unsafe { stop(ctx.raw(), self.timer, &raw mut call) } == ok() {
-            // SAFETY: the timer had not gone off, so that the call is still ours.
-            drop(unsafe { Box::from_raw(call.cast::<Call>()) });
+        if unsafe { stop(ctx.raw(), timer.id, &raw mut queue) } == ok() {
+            // SAFETY: the timer had not fired, so that the queue's name is still ours.
+            drop(unsafe { Box::from_raw(queue.cast::<WaitQueue>()) });
         }
     }
+
+    /// Has the server try the clients, whatever was known of when something is due.
+    fn try_all(&mut self, ctx: Context<'_>) {
+        self.not_before = None;
+        let select = api!(RedisModule_SelectDb);
+        let before = ctx.database();
+        // SAFETY: the context is that of a running callback; both databases exist.
+        unsafe { select(ctx.raw(), self.database) };
+        let key = OwnedStr::new(&self.key);
+        let signal = api!(RedisModule_SignalKeyAsReady);
+        // SAFETY: the context is that of a running callback; the key is a live string.
+        unsafe { signal(ctx.raw(), key.as_str().raw()) };
+        // SAFETY: as above.
+        unsafe { select(ctx.raw(), before) };
+    }
 }
 
-/// The alarm goes off: the server tries those who are blocked on the key, in their order.
-unsafe extern "C" fn ring(ctx: *mut RedisModuleCtx, call: *mut c_void) {
-    // SAFETY: `wake_after` made it, and the timer goes off once.
-    let call = unsafe { Box::from_raw(call.cast::<Call>()) };
-    if let Some(state) = lines().get_mut(&call.line) {
-        state.alarm = None;
+/// A command of this module has changed `key`, so that something may be due sooner.
+pub(crate) fn key_changed(ctx: Context<'_>, key: Str<'_>) {
+    let mut queues = queues();
+    if queues.is_empty() {
+        return;
     }
-    let signal = api!(RedisModule_SignalKeyAsReady);
-    // SAFETY: the context is the timer's, with the database in which it was made; the key is a live string.
-    unsafe { signal(ctx, call.key.as_str().raw()) };
+    let database = ctx.database();
+    for state in queues.values_mut().filter(|state| state.database == database && state.watched == key.bytes()) {
+        state.try_all(ctx);
+    }
+}
+
+/// Has the server tell of its cron, which goes by a clock that does not step.
+///
+/// # Errors
+/// A sentence for the log.
+pub(super) fn watch_cron(ctx: Context<'_>) -> Result<(), String> {
+    let event = raw::RedisModuleEvent { id: raw::REDISMODULE_EVENT_CRON_LOOP, dataver: 1 };
+    let subscribe = api!(RedisModule_SubscribeToServerEvent);
+    // SAFETY: the module is being loaded with this context; the callback lives as long as the module.
+    if unsafe { subscribe(ctx.raw(), event, Some(on_cron)) } == ok() {
+        Ok(())
+    } else {
+        Err("the server refused to tell of its cron".to_owned())
+    }
+}
+
+unsafe extern "C" fn on_cron(ctx: *mut RedisModuleCtx, _: raw::RedisModuleEvent, _: u64, _: *mut c_void) {
+    guard((), || {
+        // SAFETY: the server passed it, for this call.
+        let ctx = unsafe { Context::from_raw(ctx) };
+        let mut queues = queues();
+        if queues.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        for state in queues.values_mut().filter(|state| state.try_by.is_some_and(|by| by <= now)) {
+            state.try_by = None;
+            state.stop_timer(ctx);
+            state.try_all(ctx);
+        }
+    });
+}
+
+/// The timer fires: the server tries those who are blocked on the key, in their order.
+unsafe extern "C" fn fire(ctx: *mut RedisModuleCtx, queue: *mut c_void) {
+    guard((), || {
+        // SAFETY: `wake_at` made it, and the timer fires once.
+        let queue = unsafe { Box::from_raw(queue.cast::<WaitQueue>()) };
+        // SAFETY: the server passed it, for this call.
+        let ctx = unsafe { Context::from_raw(ctx) };
+        if let Some(state) = queues().get_mut(&*queue) {
+            state.timer = None;
+            state.try_by = None;
+            state.by_clock = true;
+            state.try_all(ctx);
+        }
+    });
 }
 
 /// # Safety
-/// Called by the server for a client that [`Line::join`] has blocked.
-unsafe fn ticket<'a, W>(ctx: Context<'a>) -> &'a Ticket<W> {
+/// Called by the server for a client that [`WaitQueue::block`] has blocked.
+unsafe fn place<'a, W>(ctx: Context<'a>) -> &'a Place<W> {
     let private_data = api!(RedisModule_GetBlockedClientPrivateData);
     // SAFETY: the context is that of a blocked client's callback.
-    let ticket = unsafe { private_data(ctx.raw()) };
-    // SAFETY: it is what `join` passed, and `leave` has not been called.
-    unsafe { &*ticket.cast::<Ticket<W>>() }
+    let place = unsafe { private_data(ctx.raw()) };
+    // SAFETY: it is what `block` passed, and `leave` has not been called.
+    unsafe { &*place.cast::<Place<W>>() }
 }
 
-unsafe extern "C" fn retry<W: Waiting>(ctx: *mut RedisModuleCtx, _: *mut *mut RedisModuleString, _: c_int) -> c_int {
-    // SAFETY: the server passed it, for this call.
-    let ctx = unsafe { Context::from_raw(ctx) };
-    // SAFETY: called by the server for a client that has joined.
-    let ticket = unsafe { ticket::<W>(ctx) };
-    match guarded(|| ticket.waiting.retry(ctx)) {
-        Ok(true) => ok(),
-        // Anything else says that the client goes on waiting.
-        Ok(false) => !ok(),
-        Err(error) => {
-            error.reply(ctx);
-            ok()
+unsafe extern "C" fn retry<W: Waiting>(
+    ctx: *mut RedisModuleCtx,
+    words: *mut *mut RedisModuleString,
+    count: c_int,
+) -> c_int {
+    guard(!ok(), || {
+        // SAFETY: the server passed it, for this call.
+        let ctx = unsafe { Context::from_raw(ctx) };
+        // SAFETY: called by the server for a client that was blocked.
+        let Place { queue, waiting } = unsafe { place::<W>(ctx) };
+        let (key, by_clock) = {
+            let queues = queues();
+            let Some(state) = queues.get(queue) else { return !ok() };
+            if state.not_before.is_some_and(|(at, pace)| ctx.now().nanos() < at && pace == waiting.pace()) {
+                // Somebody of the same pace was tried just now.
+                return !ok();
+            }
+            (OwnedStr::new(&state.key), state.by_clock)
+        };
+        let may_take = || {
+            if !ctx.may_write(key.as_str()) {
+                return Ok(false);
+            }
+            // SAFETY: the server passed the words of the client's call.
+            if unsafe { ctx.is_permitted(words, count) } { Ok(true) } else { Err(Error::NoPermission) }
+        };
+        let retried = guard_command(|| waiting.retry(ctx, by_clock, &may_take));
+        match retried {
+            Ok(Retried::Served) => ok(),
+            Err(error) => {
+                error.reply(ctx);
+                ok()
+            }
+            Ok(waits) => {
+                if let Some(state) = queues().get_mut(queue) {
+                    state.by_clock = false;
+                    let at = match waits {
+                        Retried::WaitsUntil(at) => Some(at),
+                        Retried::WritesRefused => Some(Nanos(ctx.now().nanos().0.saturating_add(WRITES_REFUSED.0))),
+                        Retried::Served | Retried::WaitsForKey => None,
+                    };
+                    match at {
+                        Some(at) => {
+                            state.not_before = Some((at, waiting.pace()));
+                            state.wake_at(ctx, queue, at);
+                        }
+                        None => state.try_by = None,
+                    }
+                }
+                ctx.flush_propagated(key.as_str());
+                // Anything but OK says that the client waits on.
+                !ok()
+            }
         }
-    }
+    })
 }
 
 unsafe extern "C" fn give_up<W: Waiting>(ctx: *mut RedisModuleCtx, _: *mut *mut RedisModuleString, _: c_int) -> c_int {
-    // SAFETY: the server passed it, for this call.
-    let ctx = unsafe { Context::from_raw(ctx) };
-    // SAFETY: called by the server for a client that has joined.
-    let ticket = unsafe { ticket::<W>(ctx) };
-    if let Err(error) = guarded(|| ticket.waiting.give_up(ctx)) {
-        error.reply(ctx);
-    }
-    ok()
+    guard(ok(), || {
+        // SAFETY: the server passed it, for this call.
+        let ctx = unsafe { Context::from_raw(ctx) };
+        // SAFETY: called by the server for a client that was blocked.
+        let place = unsafe { place::<W>(ctx) };
+        if let Err(error) = guard_command(|| place.waiting.give_up(ctx)) {
+            error.reply(ctx);
+        }
+        ok()
+    })
 }
 
 /// The client waits no longer: it was served, gave up, was unblocked, or has gone.
-unsafe extern "C" fn leave<W: Waiting>(ctx: *mut RedisModuleCtx, ticket: *mut c_void) {
-    // SAFETY: `join` made it, and the server frees it once.
-    let ticket = unsafe { Box::from_raw(ticket.cast::<Ticket<W>>()) };
-    // SAFETY: the server passed it, for this call.
-    let ctx = unsafe { Context::from_raw(ctx) };
-    let mut lines = lines();
-    let Some(state) = lines.get_mut(&ticket.line) else { return };
-    state.clients -= 1;
-    if state.clients == 0
-        && let Some(State { alarm: Some(alarm), .. }) = lines.remove(&ticket.line)
-    {
-        alarm.stop(ctx);
-    }
+unsafe extern "C" fn leave<W: Waiting>(ctx: *mut RedisModuleCtx, place: *mut c_void) {
+    guard((), || {
+        // SAFETY: `block` made it, and the server frees it once.
+        let place = unsafe { Box::from_raw(place.cast::<Place<W>>()) };
+        // SAFETY: the server passed it, for this call.
+        let ctx = unsafe { Context::from_raw(ctx) };
+        let mut queues = queues();
+        let Some(state) = queues.get_mut(&place.queue) else { return };
+        state.clients -= 1;
+        if state.clients == 0
+            && let Some(mut state) = queues.remove(&place.queue)
+        {
+            state.stop_timer(ctx);
+        }
+    });
 }

@@ -2,10 +2,12 @@
 //! `K:sealed:<id>:…`; the hash `K:batch` has its `id` and, in the fields `1` to n, the names that they came from,
 //! without `K:` before them.
 
-use crate::server::{Any, Constant, Context, Effect, Error, Hash, Key, OwnedStr, Str};
+use crate::server::{
+    Any, Change, Constant, Context, CoreCommand, Effect, Error, Fields, Hash, Key, OwnedStr, Str, Writable, effects,
+};
 
-use super::held;
 use super::meter::Meter;
+use super::walk;
 
 static ID: Constant = Constant::new("id");
 
@@ -30,6 +32,7 @@ impl Batch {
         if !hash.exists() {
             return Ok(None);
         }
+        let no_batch = || super::foreign(name.as_str(), "a hash", "METER.SEAL");
         let id = hash.get(ID.get()).filter(|id| id.len() == ID_LEN).ok_or_else(no_batch)?.to_vec();
         let mut from = Vec::new();
         while from.len() + 1 < hash.len() {
@@ -44,54 +47,63 @@ impl Batch {
         Self { id: ctx.random_hex::<ID_LEN>().to_vec(), from }
     }
 
-    /// The names of its keys.
-    pub(crate) fn keys(&self, meter: Meter<'_>) -> Vec<OwnedStr> {
-        self.from.iter().map(|rest| meter.sealed_key(&self.id, rest)).collect()
-    }
-
-    /// Closes it: its keys become what the batch says, and expire no more.
-    pub(crate) fn seal(&self, ctx: Context<'_>, meter: Meter<'_>) {
-        for (rest, sealed) in self.from.iter().zip(self.keys(meter)) {
-            let name = meter.rest_key(rest);
-            if let Ok(key) = Key::<Any>::write(ctx, name.as_str()) {
-                key.rename(sealed.as_str());
-            }
-            if let Ok(key) = Key::<Any>::write(ctx, sealed.as_str()) {
-                let expires = key.expiry().is_some();
-                key.commit(&[expires.then_some(Effect::Persist)]);
-            }
-        }
-        let fields: Vec<OwnedStr> = (0..self.from.len()).map(field).collect();
-        let values: Vec<OwnedStr> = self.from.iter().map(|rest| OwnedStr::new(rest)).collect();
-        let id = OwnedStr::new(&self.id);
-        let mut pairs: Vec<(Str<'_>, Str<'_>)> = vec![(ID.get(), id.as_str())];
-        pairs.extend(fields.iter().map(OwnedStr::as_str).zip(values.iter().map(OwnedStr::as_str)));
-        let name = meter.batch_key();
-        if let Ok(hash) = Key::<Hash>::write(ctx, name.as_str()) {
-            hash.commit(&[Some(Effect::HashSet(&pairs))]);
+    /// The names of its keys, of the batch itself and of its fields.
+    pub(crate) fn names(&self, meter: Meter<'_>) -> Names {
+        Names {
+            batch: meter.batch_key(),
+            from: self.from.iter().map(|rest| meter.rest_key(rest)).collect(),
+            keys: self.from.iter().map(|rest| meter.sealed_key(&self.id, rest)).collect(),
+            fields: (0..self.from.len()).map(field).collect(),
         }
     }
 
-    /// Deletes it and its keys; how many of these there were.
+    /// Writes it down, and takes the expiries off its keys, which were renamed.
+    pub(crate) fn commit<'a>(&self, ctx: Context<'a>, names: &'a Names) -> Vec<Change<'a>> {
+        let mut fields: Vec<(Str<'_>, OwnedStr)> = vec![(ID.get(), OwnedStr::new(&self.id))];
+        let rest = names.fields.iter().zip(&self.from);
+        fields.extend(rest.map(|(field, rest)| (field.as_str(), OwnedStr::new(rest))));
+        let hash = Key::<Hash, Writable>::open(ctx, names.batch.as_str());
+        let hash = hash.ok().and_then(|hash| hash.change(effects([Some(Effect::HashSet(Fields::Many(fields)))])));
+        let persisted = names.keys.iter().filter_map(|key| walk::expire(ctx, key, None));
+        hash.into_iter().chain(persisted).collect()
+    }
+}
+
+/// The names that belong to a batch.
+pub(crate) struct Names {
+    batch: OwnedStr,
+    /// What its keys were named before.
+    from: Vec<OwnedStr>,
+    pub(crate) keys: Vec<OwnedStr>,
+    fields: Vec<OwnedStr>,
+}
+
+impl Names {
+    /// Renames the keys of the days to those of the batch. The server does this at once, and tells of it: no key may be
+    /// open.
+    pub(crate) fn rename(&self, ctx: Context<'_>) {
+        for (from, to) in self.from.iter().zip(&self.keys) {
+            // A key that another module has deleted meanwhile stays away.
+            let _ = CoreCommand::rename(ctx, from.as_str(), to.as_str());
+        }
+    }
+
+    /// Deletes the batch and its keys: how many keys these were, and what has changed.
     ///
     /// # Errors
     /// [`Error::TryAgain`]; nothing has been changed.
-    pub(crate) fn delete(self, ctx: Context<'_>, meter: Meter<'_>) -> Result<usize, Error> {
-        let keys = self.keys(meter);
-        for name in &keys {
-            meter.read::<Any>(ctx, name)?;
+    pub(crate) fn delete<'a>(&'a self, ctx: Context<'a>, meter: Meter<'_>) -> Result<(usize, Vec<Change<'a>>), Error> {
+        for key in &self.keys {
+            meter.read::<Any>(ctx, key)?;
         }
-        let deleted = keys.iter().filter(|name| held::delete(ctx, name)).count();
-        held::delete(ctx, &meter.batch_key());
-        Ok(deleted)
+        let mut changes: Vec<Change<'_>> = self.keys.iter().filter_map(|key| walk::delete(ctx, key)).collect();
+        let deleted = changes.len();
+        changes.extend(walk::delete(ctx, &self.batch));
+        Ok((deleted, changes))
     }
 }
 
 /// The field of a key, counted from 0.
 fn field(place: usize) -> OwnedStr {
     OwnedStr::from_integer(i64::try_from(place + 1).unwrap_or(i64::MAX))
-}
-
-fn no_batch() -> Error {
-    Error::refused("the batch key of that meter holds a hash that is no batch; use another key, or DEL it")
 }

@@ -1,7 +1,9 @@
 //! A day's counts: the hash `K:day:20220809`. Field `day` holds the total, the fields `0` to `23` the counts of the
 //! hours that were hit. Other fields are other programs'.
 
-use crate::server::{Constant, Context, Effect, Error, Hash, Key, OwnedStr, Str};
+use crate::server::{
+    Access, Change, Constant, Context, Effect, Error, Fields, Hash, Key, OwnedStr, Shown, Str, Writable, effects,
+};
 use redis_meter_core::calendar::{self, Day, Hour};
 use redis_meter_core::number::parse_integer;
 use redis_meter_core::tally::Tally;
@@ -52,7 +54,7 @@ fn hour_field(hour: Hour) -> Str<'static> {
 ///
 /// # Errors
 /// A field that holds no count.
-pub(crate) fn total(day: &Key<'_, Hash>) -> Result<Option<i64>, Error> {
+pub(crate) fn total<A: Access>(day: &Key<'_, Hash, A>) -> Result<Option<i64>, Error> {
     count(day, DAY.get())
 }
 
@@ -70,10 +72,11 @@ pub(crate) fn total_of(ctx: Context<'_>, meter: Meter<'_>, day: Day) -> Result<i
 ///
 /// # Errors
 /// A field that holds no count.
-pub(crate) fn find(day: &Key<'_, Hash>, hour: Hour) -> Result<Found, Error> {
+pub(crate) fn find<A: Access>(day: &Key<'_, Hash, A>, hour: Hour) -> Result<Found, Error> {
     let fields = [DAY.get(), hour_field(hour)];
     let [total, count] = day.get_both(fields);
-    Ok(Found { day: counted(total, fields[0])?, hour: counted(count, fields[1])? })
+    let name = day.name();
+    Ok(Found { day: counted(name, total, fields[0])?, hour: counted(name, count, fields[1])? })
 }
 
 /// All counts of a day.
@@ -100,47 +103,55 @@ pub(crate) fn all(day: &Key<'_, Hash>) -> Result<Counts, Error> {
         };
         match parse_count(value) {
             Some(count) => *place = count,
-            None => wrong = Some(no_count(field)),
+            None => wrong = Some(no_count(day.name(), field)),
         }
     });
     wrong.map_or(Ok(counts), Err)
 }
 
 /// Whether a change to `after` takes the last field of the day, and with it the key.
-pub(crate) fn is_last(day: &Key<'_, Hash>, after: Tally) -> bool {
+pub(crate) fn is_last<A: Access>(day: &Key<'_, Hash, A>, after: Tally) -> bool {
     let removed = usize::from(after.day == 0) + usize::from(after.hour == 0);
     removed > 0 && removed == day.len()
 }
 
-/// Writes the counts of a day and of `hour`; a count of zero is removed, and with the last field the key. A key that
-/// stays is given the expiry, if there is one.
-pub(crate) fn save(day: Key<'_, Hash>, hour: Hour, after: Tally, expire_at: Option<Millis>) {
+/// Writes the counts of a day and of `hour`; a count of zero is removed, and with the last field the key. `expire` says
+/// when a key that stays is to expire, if that changes.
+#[inline]
+pub(crate) fn save<'a>(
+    day: Key<'a, Hash, Writable>,
+    hour: Hour,
+    after: Tally,
+    expire: Option<Option<Millis>>,
+) -> Option<Change<'a>> {
     let fields = [DAY.get(), hour_field(hour)];
-    let counts = [OwnedStr::from_integer(after.day), OwnedStr::from_integer(after.hour)];
-    let pairs = [(fields[0], counts[0].as_str()), (fields[1], counts[1].as_str())];
-    let (set, removed) = match (after.day, after.hour) {
-        (0, 0) => (&pairs[..0], &fields[..]),
-        (0, _) => (&pairs[1..], &fields[..1]),
-        (_, 0) => (&pairs[..1], &fields[1..]),
-        _ => (&pairs[..], &fields[..0]),
-    };
-    let effects = [
-        (!set.is_empty()).then_some(Effect::HashSet(set)),
-        (!removed.is_empty()).then_some(Effect::HashDelete(removed)),
-        expire_at.map(Effect::ExpireAt),
-    ];
-    day.commit(&effects);
+    let expire = expire.map(Effect::Expire);
+    if after.day != 0 && after.hour != 0 {
+        let [day_count, hour_count] = [after.day, after.hour].map(OwnedStr::from_integer);
+        let fields = Fields::Two([(fields[0], day_count), (fields[1], hour_count)]);
+        return day.change(effects([Some(Effect::HashSet(fields)), expire]));
+    }
+    let (mut set, mut removed) = (Vec::new(), Vec::new());
+    for (field, count) in fields.into_iter().zip([after.day, after.hour]) {
+        if count == 0 {
+            removed.push(field);
+        } else {
+            set.push((field, OwnedStr::from_integer(count)));
+        }
+    }
+    let set = (!set.is_empty()).then(|| Effect::HashSet(Fields::Many(set)));
+    day.change(effects([set, Some(Effect::HashDelete(removed)), expire]))
 }
 
-fn count(day: &Key<'_, Hash>, field: Str<'_>) -> Result<Option<i64>, Error> {
-    counted(day.get(field), field)
+fn count<A: Access>(day: &Key<'_, Hash, A>, field: Str<'_>) -> Result<Option<i64>, Error> {
+    counted(day.name(), day.get(field), field)
 }
 
-fn counted(value: Option<OwnedStr>, field: Str<'_>) -> Result<Option<i64>, Error> {
-    value.map(|value| parse_count(&value).ok_or_else(|| no_count(field.bytes()))).transpose()
+fn counted(day: Str<'_>, value: Option<OwnedStr>, field: Str<'_>) -> Result<Option<i64>, Error> {
+    value.map(|value| parse_count(&value).ok_or_else(|| no_count(day, field.bytes()))).transpose()
 }
 
-fn parse_count(text: &[u8]) -> Option<i64> {
+pub(crate) fn parse_count(text: &[u8]) -> Option<i64> {
     parse_integer(text).filter(|&count| count >= 0)
 }
 
@@ -153,9 +164,11 @@ fn parse_hour(field: &[u8]) -> Option<Hour> {
     Hour::new(number)
 }
 
-fn no_count(field: &[u8]) -> Error {
-    let field = String::from_utf8_lossy(field);
+#[cold]
+pub(crate) fn no_count(key: Str<'_>, field: &[u8]) -> Error {
     Error::refused(format!(
-        "field {field} of that day's hash holds no count (a whole number from 0); correct it by HSET"
+        "field {} of key {} holds no count (a whole number from 0): correct it by HSET",
+        Shown(field),
+        Shown(key.bytes())
     ))
 }

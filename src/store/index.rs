@@ -3,95 +3,162 @@
 //!
 //! It expires with the last of its days: never, while one of them does not expire; else no sooner than any of them.
 
-use crate::server::{Context, Effect, Error, Key, Order, OwnedStr, SortedSet};
 use redis_meter_core::calendar::Day;
 use redis_meter_core::time::Millis;
 
-use super::held;
+use crate::server::{
+    Access, Any, Change, Context, Effect, Error, Key, Order, OwnedStr, Shown, SortedSet, Str, Writable, effects,
+};
+
 use super::meter::Meter;
+use super::walk;
 
 /// At most so many entries of days that are gone are cleared away when a day is opened.
 const MOST_CLEARED: usize = 4;
 
-/// A change to the index, checked and ready to be made.
-pub(crate) struct IndexChange<'a> {
-    index: Key<'a, SortedSet>,
-    change: Change,
+/// A hit that touches the index looks at so many entries of each end: if one is no date, the set is no index.
+const LOOKED_AT: usize = 16;
+
+/// At most so many days are asked when they expire.
+const MOST_ASKED: usize = 128;
+
+/// Makes sure that the key is no sorted set of somebody else.
+///
+/// # Errors
+/// `K` is no sorted set, or has a member that is no date.
+pub(crate) fn check(ctx: Context<'_>, meter: Meter<'_>) -> Result<(), Error> {
+    let index = Key::<SortedSet>::read(ctx, meter.key())?;
+    check_ends(&index)
 }
 
-enum Change {
-    /// The day is held, and expires at this instant, or not at all.
-    Hold {
-        day: Day,
-        expire_at: Option<Millis>,
-        gone: Vec<OwnedStr>,
-    },
-    Remove(Vec<Day>),
+fn check_ends<A: Access>(index: &Key<'_, SortedSet, A>) -> Result<(), Error> {
+    let mut foreign = None;
+    for order in [Order::Ascending, Order::Descending] {
+        let mut left = LOOKED_AT;
+        index.each_scored(order, f64::NEG_INFINITY, f64::INFINITY, |member, _| {
+            left -= 1;
+            if Day::parse_digits(&member).is_none() {
+                foreign = Some(no_index(index.name(), &member));
+            }
+            foreign.is_none() && left > 0
+        });
+    }
+    foreign.map_or(Ok(()), Err)
+}
+
+#[cold]
+fn no_index(key: Str<'_>, member: &[u8]) -> Error {
+    Error::refused(format!(
+        "key {} holds a sorted set with the member {}, which is no date: it is no meter, use another key",
+        Shown(key.bytes()),
+        Shown(member)
+    ))
+}
+
+/// A change to the index, checked and ready to be made.
+pub(crate) struct IndexChange<'a> {
+    index: Key<'a, SortedSet, Writable>,
+    add: Vec<Day>,
+    remove: Vec<OwnedStr>,
+    expire: Option<Option<Millis>>,
 }
 
 impl<'a> IndexChange<'a> {
-    /// Makes sure of the entry of `day`, which expires at `expire_at`. Entries of days that had expired by themselves
-    /// before `expired_before` are cleared away.
+    /// Makes sure of the entries of `days`, each with its number as score.
     ///
     /// # Errors
-    /// `K` is no sorted set.
-    pub(crate) fn hold(
-        ctx: Context<'a>,
-        meter: Meter<'a>,
+    /// `K` is no index.
+    pub(crate) fn hold(ctx: Context<'a>, meter: Meter<'a>, days: &[Day]) -> Result<Self, Error> {
+        let index = Key::<SortedSet, Writable>::open(ctx, meter.key())?;
+        check_ends(&index)?;
+        let is_right = |day: &&Day| index.score(OwnedStr::new(&day.digits()).as_str()) == Some(f64::from(day.number()));
+        let add = days.iter().filter(|day| !is_right(day)).copied().collect();
+        Ok(Self { index, add, remove: Vec::new(), expire: None })
+    }
+
+    /// The index expires with the last of its days, of which `day` expires at `at`, or not at all.
+    ///
+    /// # Errors
+    /// [`Error::TryAgain`].
+    pub(crate) fn expiring(
+        self,
+        ctx: Context<'_>,
+        meter: Meter<'_>,
         day: Day,
-        expire_at: Option<Millis>,
-        expired_before: Option<Day>,
+        at: Option<Millis>,
     ) -> Result<Self, Error> {
-        let index = Key::write(ctx, meter.key())?;
-        let gone = expired_before.map_or_else(Vec::new, |before| days_gone(ctx, meter, &index, before));
-        Ok(Self { index, change: Change::Hold { day, expire_at, gone } })
+        let (exists, present) = (self.index.exists(), self.index.expiry());
+        let expire = match (at, present) {
+            (Some(at), None) if !exists => Some(Some(at)),
+            (Some(at), None) => last_expiry(ctx, meter, &self.index, day, at)?.map(Some),
+            (Some(at), Some(before)) => (before < at).then_some(Some(at)),
+            (None, present) => present.map(|_| None),
+        };
+        Ok(Self { expire, ..self })
+    }
+
+    /// Clears entries of days away that had expired by themselves before `before`.
+    pub(crate) fn clearing(self, ctx: Context<'_>, meter: Meter<'_>, before: Option<Day>) -> Self {
+        let Some(before) = before else { return self };
+        let mut old = Vec::new();
+        self.index.each_scored(Order::Ascending, f64::NEG_INFINITY, f64::from(before.number() - 1), |member, _| {
+            old.push(member);
+            old.len() < MOST_CLEARED
+        });
+        let gone = |member: &OwnedStr| {
+            Day::parse_digits(member).is_some_and(|day| walk::is_held(ctx, meter, day).is_ok_and(|held| !held))
+        };
+        Self { remove: old.into_iter().filter(gone).collect(), ..self }
     }
 
     /// Removes the entries of `days`.
     ///
     /// # Errors
-    /// `K` is no sorted set.
-    pub(crate) fn remove(ctx: Context<'a>, meter: Meter<'a>, days: Vec<Day>) -> Result<Self, Error> {
-        Ok(Self { index: Key::write(ctx, meter.key())?, change: Change::Remove(days) })
+    /// `K` is no index.
+    pub(crate) fn remove(ctx: Context<'a>, meter: Meter<'a>, days: &[Day]) -> Result<Self, Error> {
+        let index = Key::<SortedSet, Writable>::open(ctx, meter.key())?;
+        check_ends(&index)?;
+        let members = days.iter().map(|day| OwnedStr::new(&day.digits()));
+        let remove = members.filter(|member| index.score(member.as_str()).is_some()).collect();
+        Ok(Self { index, add: Vec::new(), remove, expire: None })
     }
 
     /// Makes the change.
-    pub(crate) fn commit(self) {
-        let Self { index, change } = self;
-        match change {
-            Change::Remove(days) => {
-                let members: Vec<OwnedStr> = days.iter().map(|day| OwnedStr::new(&day.digits())).collect();
-                let held = members.iter().map(OwnedStr::as_str).filter(|member| index.score(*member).is_some());
-                let held: Vec<_> = held.collect();
-                index.commit(&[(!held.is_empty()).then_some(Effect::SortedSetRemove(&held))]);
-            }
-            Change::Hold { day, expire_at, gone } => {
-                let member = OwnedStr::new(&day.digits());
-                let held = index.score(member.as_str()).is_some();
-                let expiry = match (expire_at, index.exists(), index.expiry()) {
-                    (Some(at), false, _) => Some(Effect::ExpireAt(at)),
-                    (Some(at), true, Some(before)) if before < at => Some(Effect::ExpireAt(at)),
-                    (None, true, Some(_)) => Some(Effect::Persist),
-                    _ => None,
-                };
-                let members = [member.as_str()];
-                let add = (!held).then_some(Effect::SortedSetAdd(i64::from(day.number()), &members));
-                let clear = (!gone.is_empty()).then(|| Effect::SortedSetRemove(OwnedStr::as_strs(&gone)));
-                index.commit(&[add, clear, expiry]);
-            }
-        }
+    pub(crate) fn commit(self) -> Option<Change<'a>> {
+        let Self { index, add, remove, expire } = self;
+        let members: Vec<(OwnedStr, i64)> =
+            add.iter().map(|day| (OwnedStr::new(&day.digits()), i64::from(day.number()))).collect();
+        let add = (!members.is_empty()).then_some(Effect::SortedSetScores(members));
+        let remove = (!remove.is_empty()).then_some(Effect::SortedSetRemove(remove));
+        index.change(effects([add, remove, expire.map(Effect::Expire)]))
     }
 }
 
-fn days_gone(ctx: Context<'_>, meter: Meter<'_>, index: &Key<'_, SortedSet>, before: Day) -> Vec<OwnedStr> {
-    let mut gone = Vec::new();
-    index.each_scored(Order::Ascending, f64::NEG_INFINITY, f64::from(before.number() - 1), |member, _| {
-        if Day::parse(&member).is_some_and(|day| held::is_held(ctx, meter, day).is_ok_and(|held| !held)) {
-            gone.push(member);
+/// When the last day of an index without an expiry expires; `None` if one of them does not, or there are too many to ask.
+fn last_expiry(
+    ctx: Context<'_>,
+    meter: Meter<'_>,
+    index: &Key<'_, SortedSet, Writable>,
+    day: Day,
+    at: Millis,
+) -> Result<Option<Millis>, Error> {
+    if index.len() > MOST_ASKED {
+        return Ok(None);
+    }
+    let mut last = at;
+    for other in days(ctx, meter, Day::FIRST, Day::LAST)?.into_iter().filter(|&other| other != day) {
+        let name = meter.day_key(other);
+        let key = meter.read::<Any>(ctx, &name)?;
+        if key.exists() {
+            match key.expiry() {
+                Some(expiry) => last = last.max(expiry),
+                None => return Ok(None),
+            }
+        } else if walk::has_breakdown(ctx, meter, other)? {
+            return Ok(None);
         }
-        gone.len() < MOST_CLEARED
-    });
-    gone
+    }
+    Ok(Some(last))
 }
 
 /// The days from `from` to `to` that the index names, ascending; whether they are still there, their keys say.
@@ -100,13 +167,15 @@ fn days_gone(ctx: Context<'_>, meter: Meter<'_>, index: &Key<'_, SortedSet>, bef
 /// `K` is no sorted set, or one that is no index.
 pub(crate) fn days(ctx: Context<'_>, meter: Meter<'_>, from: Day, to: Day) -> Result<Vec<Day>, Error> {
     let index = Key::<SortedSet>::read(ctx, meter.key())?;
-    let mut days = Some(Vec::new());
-    index.each_scored(Order::Ascending, f64::from(from.number()), f64::from(to.number()), |member, _| {
-        match (Day::parse(&member).filter(|day| (from..=to).contains(day)), &mut days) {
-            (Some(day), Some(days)) => days.push(day),
-            _ => days = None,
+    let (mut days, mut foreign) = (Vec::new(), None);
+    index.each_scored(Order::Ascending, f64::from(from.number()), f64::from(to.number()), |member, score| {
+        match Day::parse_digits(&member) {
+            // An entry with another score than its own is mended by the day's next hit.
+            Some(day) if f64::from(day.number()) == score => days.push(day),
+            Some(_) => {}
+            None => foreign = Some(no_index(index.name(), &member)),
         }
-        days.is_some()
+        foreign.is_none()
     });
-    days.ok_or_else(|| Error::refused("the key holds a sorted set that is no meter's index of days; use another key"))
+    foreign.map_or(Ok(days), Err)
 }

@@ -1,136 +1,156 @@
 //! A sliding log's state: a sorted set with one member for each taken cell, its time in microseconds the score. Members
-//! are named `<time>-<number>`, so that cells of the same microsecond are as many members.
+//! are named `<time>-<number>`, so that cells of the same microsecond are as many members. A set with members that are
+//! named otherwise is somebody else's.
 
-use crate::server::{Access, Context, Effect, Error, Key, Order, OwnedStr, SortedSet, Str};
 use redis_meter_core::answer::Next;
-use redis_meter_core::log::{Cells, Change, Policy};
-use redis_meter_core::number::format_integer;
+use redis_meter_core::log::{Cells, Change as LogChange, Policy};
+use redis_meter_core::number::{format_integer, parse_natural};
 use redis_meter_core::time::Micros;
+
+use crate::server::{
+    Access, Change, Context, Effect, Error, Key, Order, OwnedStr, ReadOnly, Shown, SortedSet, Str, Writable, effects,
+};
 
 use super::expiry;
 
-/// At most so many cells are trimmed by a call that takes fewer.
-const MOST_TRIMMED: i64 = 256;
+/// At most so many cells are trimmed by a call that takes fewer, and at most so many that lie ahead are moved back.
+const MOST_MOVED: usize = 256;
 
-/// A log's key, open.
-pub(crate) struct StoredLog<'a> {
-    key: Key<'a, SortedSet>,
+/// Digits of the number in a member, at least: so the order of members is that of their numbers.
+const WIDTH: usize = 6;
+
+/// A log's key, open; the times of its oldest and newest cell.
+pub(crate) struct StoredLog<'a, A = ReadOnly> {
+    key: Key<'a, SortedSet, A>,
+    ends: Option<(Micros, Micros)>,
 }
 
-impl<'a> StoredLog<'a> {
+impl<'a, A: Access> StoredLog<'a, A> {
     /// Opens the limiter `name`.
     ///
     /// # Errors
-    /// The key is no sorted set.
-    pub(crate) fn open(ctx: Context<'a>, name: Str<'a>, access: Access) -> Result<Self, Error> {
-        Ok(Self { key: Key::open(ctx, name, access)? })
-    }
-
-    /// Leaves the state that a decision at `now` asks for. A state that stays, but has no expiry, is given one.
-    pub(crate) fn save(self, next: Next<Change>, now: Micros, policy: &Policy) {
-        let needed = |newest: Micros| policy.leaves_at(newest.min(now));
-        let (trim, removed, added) = match next {
-            Next::Keep => {
-                if self.key.exists()
-                    && self.key.expiry().is_none()
-                    && let Some(newest) = self.nth_newest(1)
-                {
-                    let expiry = expiry::due(None, needed(newest).max(now.nanos()), policy.period);
-                    self.key.commit(&[expiry.map(Effect::ExpireAt)]);
-                }
-                return;
-            }
-            Next::Clear => return self.key.commit(&[Some(Effect::Delete)]),
-            Next::Store(Change::Repair) => (None, vec![], vec![]),
-            Next::Store(Change::Return { cells }) => (None, self.newest(cells), vec![]),
-            Next::Store(Change::Take { out_of_view, cells }) => {
-                // At least as many leave as are added, if as many are out of view: so the set never outgrows the limit,
-                // and no call pays for all that have left since the last one.
-                let most = cells.max(MOST_TRIMMED);
-                let trim = usize::try_from(out_of_view.min(most)).ok().filter(|&n| n > 0);
-                (trim, vec![], self.add(now, cells))
-            }
-        };
-        let early = self.after(now);
-        let newest =
-            if added.is_empty() { self.nth_newest(i64::try_from(removed.len()).unwrap_or(0) + 1) } else { Some(now) };
-        let expiry = newest.and_then(|newest| expiry::due(self.key.expiry(), needed(newest), policy.period));
-        // What is added comes first: a set that is empty for a moment would lose its expiry.
-        self.key.commit(&[
-            any(&added).map(|members| Effect::SortedSetAdded(now.0, members)),
-            any(&early).map(|members| Effect::SortedSetAdd(now.0, members)),
-            any(&removed).map(Effect::SortedSetRemove),
-            trim.map(Effect::SortedSetTrim),
-            expiry.map(Effect::ExpireAt),
-        ]);
-    }
-
-    /// The members that lie after `now`.
-    fn after(&self, now: Micros) -> Vec<OwnedStr> {
-        let mut members = Vec::new();
-        self.key.each_scored(Order::Ascending, score(Micros(now.0 + 1)), f64::INFINITY, |member, _| {
-            members.push(member);
-            true
-        });
-        members
-    }
-
-    fn newest(&self, cells: i64) -> Vec<OwnedStr> {
-        let mut members = Vec::new();
-        let most = usize::try_from(cells).unwrap_or(usize::MAX);
-        self.key.each_scored(Order::Descending, f64::NEG_INFINITY, f64::INFINITY, |member, _| {
-            members.push(member);
-            members.len() < most
-        });
-        members
-    }
-
-    /// Adds so many members of `now`, none of which was there. Most often there is no other of that microsecond; in a
-    /// transaction, whose time stands still, the numbers go on from the last one's.
-    fn add(&self, now: Micros, cells: i64) -> Vec<OwnedStr> {
-        let mut next = 0u64;
-        self.key.each_scored(Order::Descending, score(now), score(now), |member, _| {
-            if let Some(number) = number_in(&member, now) {
-                next = number + 1;
-            }
-            next == 0
-        });
-        let cells = usize::try_from(cells).unwrap_or(0);
-        let mut added = Vec::with_capacity(cells);
-        while added.len() < cells {
-            let name = name(now, next);
-            next += 1;
-            if self.key.add_new(now.0, name.as_str()) {
-                added.push(name);
-            }
-        }
-        added
+    /// The key is no sorted set, or one whose oldest or newest member is no cell.
+    pub(crate) fn open(ctx: Context<'a>, name: Str<'a>) -> Result<Self, Error> {
+        let key: Key<'a, SortedSet, A> = Key::open(ctx, name)?;
+        let end = |order| key.first(order).map(|(member, score)| time_of(name, &member, score)).transpose();
+        let ends = end(Order::Ascending)?.zip(end(Order::Descending)?);
+        Ok(Self { key, ends })
     }
 }
 
-impl Cells for StoredLog<'_> {
+impl<'a> StoredLog<'a, Writable> {
+    /// Leaves the state that a decision at `now` asks for. A state that stays, but has no expiry, is given one.
+    ///
+    /// # Errors
+    /// A member that would be moved or removed is no cell; nothing has been changed.
+    pub(crate) fn save(self, next: Next<LogChange>, now: Micros, policy: &Policy) -> Result<Option<Change<'a>>, Error> {
+        let needed = |newest: Micros| policy.leaves_at(newest.min(now));
+        let (trim, removed, added) = match next {
+            Next::Keep => {
+                let Some((_, newest)) = self.ends.filter(|_| self.key.expiry().is_none()) else { return Ok(None) };
+                let expiry = expiry::due(None, needed(newest).max(now.nanos()), policy.period);
+                return Ok(self.key.change(effects([expiry.map(|at| Effect::Expire(Some(at)))])));
+            }
+            Next::Clear => return Ok(self.key.change(effects([Some(Effect::Delete)]))),
+            Next::Store(LogChange::Repair) => (vec![], vec![], vec![]),
+            Next::Store(LogChange::Return { cells }) => {
+                (vec![], self.members(Order::Descending, None, size(cells))?, vec![])
+            }
+            Next::Store(LogChange::Take { out_of_view, cells }) => {
+                // At least as many leave as are added, if as many are out of view: so the set never outgrows the limit,
+                // and no call pays for all that have left since the last one.
+                let most = size(out_of_view).min(size(cells).max(MOST_MOVED));
+                (self.members(Order::Ascending, None, most)?, vec![], self.new_names(now, size(cells)))
+            }
+        };
+        let early = match self.ends {
+            Some((_, newest)) if newest > now => {
+                self.members(Order::Descending, Some(Micros(now.0 + 1)), MOST_MOVED)?
+            }
+            _ => vec![],
+        };
+        let newest = if !added.is_empty() {
+            Some(now)
+        } else if removed.is_empty() {
+            self.ends.map(|(_, newest)| newest)
+        } else {
+            self.nth_newest(i64::try_from(removed.len()).unwrap_or(0) + 1)
+        };
+        let expiry = newest.and_then(|newest| expiry::due(self.key.expiry(), needed(newest), policy.period));
+        // What is added comes first: a set that is empty for a moment would lose its expiry.
+        Ok(self.key.change(effects([
+            some(added)
+                .map(|members| Effect::SortedSetAddNew(now.0, members))
+                .or_else(|| some(removed).map(|members| Effect::SortedSetRemove(members))),
+            some(early).map(|members| Effect::SortedSetAdd(now.0, members)),
+            some(trim).map(Effect::SortedSetTrim),
+            expiry.map(|at| Effect::Expire(Some(at))),
+        ])))
+    }
+
+    /// Up to `most` members in this order, with times from `from` on.
+    fn members(&self, order: Order, from: Option<Micros>, most: usize) -> Result<Vec<OwnedStr>, Error> {
+        let (name, mut members, mut foreign) = (self.key.name(), Vec::new(), None);
+        if most == 0 {
+            return Ok(members);
+        }
+        let min = from.map_or(f64::NEG_INFINITY, score);
+        self.key.each_scored(order, min, f64::INFINITY, |member, score| {
+            match time_of(name, &member, score) {
+                Ok(_) => members.push(member),
+                Err(error) => foreign = Some(error),
+            }
+            foreign.is_none() && members.len() < most
+        });
+        foreign.map_or(Ok(members), Err)
+    }
+
+    /// The names of so many new members of `now`. Most often there is no other of that microsecond; in a transaction,
+    /// whose time stands still, the numbers go on from the last one's.
+    fn new_names(&self, now: Micros, cells: usize) -> Vec<OwnedStr> {
+        let mut next = 0u64;
+        if self.ends.is_some_and(|(_, newest)| newest >= now) {
+            self.key.each_scored(Order::Descending, score(now), score(now), |member, _| {
+                next = parse(&member).filter(|&(time, _)| time == now).map_or(next, |(_, number)| number + 1);
+                next == 0
+            });
+        }
+        (next..).take(cells).map(|number| name(now, number)).collect()
+    }
+}
+
+impl<A: Access> Cells for StoredLog<'_, A> {
     fn count(&self) -> i64 {
         i64::try_from(self.key.len()).unwrap_or(i64::MAX)
     }
 
     fn count_up_to(&self, time: Micros) -> i64 {
-        i64::try_from(self.key.count_up_to(time.0)).unwrap_or(i64::MAX)
+        match self.ends {
+            Some((oldest, _)) if oldest <= time => i64::try_from(self.key.count_up_to(time.0)).unwrap_or(i64::MAX),
+            _ => 0,
+        }
     }
 
     fn nth_newest(&self, nth: i64) -> Option<Micros> {
+        if nth == 1 {
+            return self.ends.map(|(_, newest)| newest);
+        }
         let above = usize::try_from(nth).ok()?;
         self.key.score_at(self.key.len().checked_sub(above)?).map(time)
     }
 }
 
-/// The members, if there are any.
-fn any(members: &[OwnedStr]) -> Option<&[Str<'_>]> {
-    Some(OwnedStr::as_strs(members)).filter(|members| !members.is_empty())
+fn size(cells: i64) -> usize {
+    usize::try_from(cells).unwrap_or(0)
 }
 
-/// The member `<time>-<number>`. The width of the number keeps the order of members that of their numbers.
+/// The members, if there are any.
+fn some(members: Vec<OwnedStr>) -> Option<Vec<OwnedStr>> {
+    Some(members).filter(|members| !members.is_empty())
+}
+
+/// The member `<time>-<number>`.
 fn name(time: Micros, number: u64) -> OwnedStr {
-    const WIDTH: usize = 6;
     let (mut time_digits, mut number_digits) = ([0; 20], [0; 20]);
     let time = format_integer(time.0, &mut time_digits);
     let number = format_integer(number.cast_signed(), &mut number_digits);
@@ -142,10 +162,34 @@ fn name(time: Micros, number: u64) -> OwnedStr {
     OwnedStr::new(&name[..end])
 }
 
-/// The number in a member of this time.
-fn number_in(member: &[u8], time: Micros) -> Option<u64> {
-    let number = member.strip_prefix(format_integer(time.0, &mut [0; 20]))?.strip_prefix(b"-")?;
-    std::str::from_utf8(number).ok()?.parse().ok().filter(|&number: &u64| number < u64::MAX / 2)
+/// The time and the number of a member.
+fn parse(member: &[u8]) -> Option<(Micros, u64)> {
+    let dash = member.iter().position(|&byte| byte == b'-')?;
+    let (time, number) = (parse_natural(&member[..dash])?, &member[dash + 1..]);
+    let is_number = number.len() >= WIDTH && number.len() < 19 && number.iter().all(u8::is_ascii_digit);
+    let number = std::str::from_utf8(number).ok().filter(|_| is_number)?.parse().ok()?;
+    Some((Micros(time), number))
+}
+
+/// The time of a cell. One that was moved back, because it lay ahead of the clock, has an earlier score than its name.
+///
+/// # Errors
+/// It is none.
+fn time_of(key: Str<'_>, member: &[u8], score: f64) -> Result<Micros, Error> {
+    let (found, time) = (parse(member), time(score));
+    if score.fract() == 0.0 && found.is_some_and(|(named, _)| time <= named && time.0 >= 0) {
+        return Ok(time);
+    }
+    Err(foreign(key, member))
+}
+
+#[cold]
+fn foreign(key: Str<'_>, member: &[u8]) -> Error {
+    Error::refused(format!(
+        "key {} holds a sorted set whose member {} CELL.LOG did not write: use another key, or DEL this one",
+        Shown(key.bytes()),
+        Shown(member),
+    ))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "microseconds until the year 2255 are below 2^53")]
@@ -157,4 +201,21 @@ fn score(time: Micros) -> f64 {
 #[expect(clippy::cast_possible_truncation, reason = "saturates")]
 fn time(score: f64) -> Micros {
     Micros(score as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_is_named_by_its_time_and_number() {
+        assert_eq!(parse(b"1660054277326000-000000"), Some((Micros(1_660_054_277_326_000), 0)));
+        assert_eq!(parse(b"1660054277326000-1000000"), Some((Micros(1_660_054_277_326_000), 1_000_000)));
+        for text in ["", "ann", "20220809", "-1", "1660054277326000", "1660054277326000-", "1660054277326000-00000x"] {
+            assert_eq!(parse(text.as_bytes()), None, "{text:?}");
+        }
+        for text in ["1660054277326000-1", "01660054277326000-000000", "1660054277326000-0000000000000000000"] {
+            assert_eq!(parse(text.as_bytes()), None, "{text:?}");
+        }
+    }
 }

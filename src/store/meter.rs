@@ -8,14 +8,14 @@
 //! | `K:day:20220809:path:m1:m2` | sorted set | members below m2, which is below m1 |
 //! | `K:day:20220809:unique` | string | a HyperLogLog of its ids, see `unique` |
 //! | `K:day:20220809:once` | set | ids of events that were counted, see `once` |
-//! | `K:month:202208` | hash | what was sealed or dropped of a month, see `month` |
+//! | `K:month:202208` | hash | what was sealed or dropped of each day of a month, see `month` |
 //! | `K:batch` | hash | the open batch, see `batch` |
 //! | `K:sealed:<id>:day:20220809` | as above | a key of that batch |
 //!
 //! In a cluster the derived keys must lie in `K`'s slot. If `K` has a hash tag they inherit it; otherwise the whole of
 //! `K` is made one, `{K}:day:…`.
 
-use crate::server::{Access, Context, Error, Key, OwnedStr, Str, ValueType, facts};
+use crate::server::{Access, Context, Error, Key, OwnedStr, Str, ValueType, Writable, facts};
 use redis_meter_core::calendar::{Day, Month};
 
 /// A meter, and how the names of its keys begin.
@@ -120,24 +120,23 @@ impl<'a> Meter<'a> {
     /// # Errors
     /// A key of another type, or [`Error::TryAgain`].
     pub(crate) fn read<'k, T: ValueType>(&self, ctx: Context<'k>, name: &'k OwnedStr) -> Result<Key<'k, T>, Error> {
-        self.open(ctx, name, Access::Read)
+        self.open(ctx, name)
     }
 
     /// The same, to be read and written.
     ///
     /// # Errors
     /// As [`Meter::read`].
-    pub(crate) fn write<'k, T: ValueType>(&self, ctx: Context<'k>, name: &'k OwnedStr) -> Result<Key<'k, T>, Error> {
-        self.open(ctx, name, Access::Write)
-    }
-
-    fn open<'k, T: ValueType>(
+    pub(crate) fn write<'k, T: ValueType>(
         &self,
         ctx: Context<'k>,
         name: &'k OwnedStr,
-        access: Access,
-    ) -> Result<Key<'k, T>, Error> {
-        let key = Key::open(ctx, name.as_str(), access)?;
+    ) -> Result<Key<'k, T, Writable>, Error> {
+        self.open(ctx, name)
+    }
+
+    fn open<'k, T: ValueType, A: Access>(&self, ctx: Context<'k>, name: &'k OwnedStr) -> Result<Key<'k, T, A>, Error> {
+        let key = Key::open(ctx, name.as_str())?;
         if !key.exists() {
             self.ensure_absent(ctx, name.as_str())?;
         }

@@ -4,7 +4,7 @@
 //! In the names of keys every byte of a member outside `A-Z a-z 0-9 _ . ~ # -` is percent-encoded, so that no member
 //! has a `:` and no two paths share a key.
 
-use crate::server::{Context, Effect, Error, Key, OwnedStr, Shown, SortedSet, Str};
+use crate::server::{Change, Context, Counted, Effect, Error, Key, OwnedStr, Shown, SortedSet, Str, Writable, effects};
 use redis_meter_core::calendar::Day;
 use redis_meter_core::time::Millis;
 
@@ -52,6 +52,11 @@ pub(crate) fn append(name: &mut Vec<u8>, member: &[u8]) {
             name.extend([b'%', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
         }
     }
+}
+
+/// Whether what follows the first level in a key's name is that of a set: nothing, or members.
+pub(crate) fn is_set(after: &[u8]) -> bool {
+    matches!(after, [] | [b':', ..])
 }
 
 /// The member that a part of a key's name stands for; `None` if none is written so.
@@ -110,36 +115,48 @@ pub(crate) fn count_of(score: f64, member: &[u8]) -> Result<i64, Error> {
     )))
 }
 
-/// The sets that a path leads through, open, and its member in each.
+/// The members that the paths of a hit lead through, by the sets that they are in. A member that two paths share is there
+/// once.
 pub(crate) struct Breakdown<'a> {
     ctx: Context<'a>,
     meter: Meter<'a>,
     day: Day,
-    path: &'a [Str<'a>],
-    levels: Vec<Level<'a>>,
+    sets: Vec<CountedSet<'a>>,
 }
 
-struct Level<'a> {
-    set: Key<'a, SortedSet>,
-    count: i64,
+/// A set, and those of its members that are counted.
+struct CountedSet<'a> {
+    /// What leads to it; no members for the first level.
+    above: &'a [Str<'a>],
+    set: Key<'a, SortedSet, Writable>,
+    members: Vec<(Str<'a>, i64)>,
 }
 
-/// The keys of the sets that a path leads through.
-pub(crate) fn keys(meter: Meter<'_>, day: Day, path: &[Str<'_>]) -> Vec<OwnedStr> {
-    let Some((_, above)) = path.split_last() else { return Vec::new() };
-    let mut name = meter.name_start();
-    append_first_level(&mut name, day);
-    let mut keys = Vec::with_capacity(path.len());
-    keys.push(OwnedStr::new(&name));
-    for member in above {
-        append(&mut name, member.bytes());
-        keys.push(OwnedStr::new(&name));
+/// The names of the sets that some paths lead through, each once, with what leads to it.
+pub(crate) fn set_names<'a>(meter: Meter<'_>, day: Day, paths: &'a [Vec<Str<'a>>]) -> Vec<(OwnedStr, &'a [Str<'a>])> {
+    let mut names: Vec<(OwnedStr, &[Str<'_>])> = Vec::new();
+    for path in paths {
+        let mut name = meter.name_start();
+        append_first_level(&mut name, day);
+        for level in 0..path.len() {
+            let above = &path[..level];
+            if let Some(member) = above.last() {
+                append(&mut name, member.bytes());
+            }
+            if paths.len() == 1 || !names.iter().any(|(_, known)| is_same(known, above)) {
+                names.push((OwnedStr::new(&name), above));
+            }
+        }
     }
-    keys
+    names
+}
+
+fn is_same(one: &[Str<'_>], two: &[Str<'_>]) -> bool {
+    one.len() == two.len() && one.iter().zip(two).all(|(one, two)| one.bytes() == two.bytes())
 }
 
 impl<'a> Breakdown<'a> {
-    /// Opens the sets of a path, whose keys are `keys`.
+    /// Opens the sets of some paths, whose names are `names`.
     ///
     /// # Errors
     /// A key of another type, a score that is no count, or [`Error::TryAgain`].
@@ -147,78 +164,110 @@ impl<'a> Breakdown<'a> {
         ctx: Context<'a>,
         meter: Meter<'a>,
         day: Day,
-        path: &'a [Str<'a>],
-        keys: &'a [OwnedStr],
+        paths: &'a [Vec<Str<'a>>],
+        names: &'a [(OwnedStr, &'a [Str<'a>])],
     ) -> Result<Self, Error> {
-        let mut levels = Vec::with_capacity(keys.len());
-        for (name, member) in keys.iter().zip(path) {
+        let mut sets = Vec::with_capacity(names.len());
+        for (name, above) in names {
             let set = meter.write::<SortedSet>(ctx, name)?;
-            let count = set.score(*member).map_or(Ok(0), |score| count_of(score, member.bytes()))?;
-            levels.push(Level { set, count });
+            let mut members: Vec<(Str<'_>, i64)> = Vec::new();
+            for path in paths.iter().filter(|path| path.len() > above.len() && is_same(&path[..above.len()], above)) {
+                let member = path[above.len()];
+                if members.iter().all(|(known, _)| known.bytes() != member.bytes()) {
+                    let count = set.score(member).map_or(Ok(0), |score| count_of(score, member.bytes()))?;
+                    members.push((member, count));
+                }
+            }
+            sets.push(CountedSet { above, set, members });
         }
-        Ok(Self { ctx, meter, day, path, levels })
+        Ok(Self { ctx, meter, day, sets })
     }
 
-    /// Checks that `n` more, or fewer for a negative `n`, can be counted along the path.
+    /// Checks that `n` more, or fewer for a negative `n`, can be counted along the paths.
     ///
     /// # Errors
     /// A count would fall below zero or pass 2⁵³, or a member would go while there are counts below it.
     pub(crate) fn check(&self, n: i64) -> Result<(), Error> {
-        let shown = |place: usize| Shown(self.path[place].bytes());
-        for (place, level) in self.levels.iter().enumerate() {
-            let member = shown(place);
-            let after = i128::from(level.count) + i128::from(n);
+        let members = || self.sets.iter().flat_map(|set| set.members.iter().map(move |member| (set, member)));
+        for (_, &(member, count)) in members() {
+            let after = i128::from(count) + i128::from(n);
+            let shown = Shown(member.bytes());
             if after < 0 {
-                return Err(Error::refused(format!("BY takes back more than was counted of path member {member}")));
+                return Err(Error::refused(format!("BY takes back more than was counted of path member {shown}")));
             }
             if after > i128::from(MOST) {
-                return Err(Error::refused(format!("the count of path member {member} would pass {MOST}")));
+                return Err(Error::refused(format!("the count of path member {shown} would pass {MOST}")));
             }
         }
-        for place in 0..self.levels.len() {
-            if n < 0 && self.levels[place].count + n == 0 && self.has_more_below(place, n)? {
+        for (set, &(member, count)) in members().filter(|(_, member)| n < 0 && member.1 + n == 0) {
+            debug_assert!(count > 0);
+            if self.has_more_below(set.above, member, n)? {
                 return Err(Error::refused(format!(
-                    "path member {} would reach zero while members below it have counts; correct those first",
-                    shown(place)
+                    "path member {} would reach zero while members below it have counts: correct those first",
+                    Shown(member.bytes())
                 )));
             }
         }
         Ok(())
     }
 
-    /// Whether anything is left below the member of a level when `n` has been counted.
-    fn has_more_below(&self, place: usize, n: i64) -> Result<bool, Error> {
-        if let Some(below) = self.levels.get(place + 1) {
-            return Ok(below.set.len() > usize::from(below.count + n == 0 && below.set.exists()));
-        }
-        if place + 1 == MOST_LEVELS {
+    /// Whether anything is left below a member when `n` has been counted.
+    fn has_more_below(&self, above: &[Str<'_>], member: Str<'_>, n: i64) -> Result<bool, Error> {
+        let path = [above, &[member]].concat();
+        if path.len() == MOST_LEVELS {
             return Ok(false);
         }
-        let name = set_key(self.meter, self.day, self.path);
+        if let Some(below) = self.sets.iter().find(|set| is_same(set.above, &path)) {
+            return Ok(below.set.len() > below.emptied(n));
+        }
+        let name = set_key(self.meter, self.day, &path);
         Ok(self.meter.read::<SortedSet>(self.ctx, &name)?.exists())
     }
 
-    /// Whether the set of the first level goes with its last member when `n` is counted; `None` if there is no path.
-    pub(crate) fn empties_first_level(&self, n: i64) -> Option<bool> {
-        let first = self.levels.first()?;
-        Some(first.count + n == 0 && first.set.len() == usize::from(first.set.exists()))
-    }
-
-    /// Counts `n` along the path, which has been checked. The sets expire at `expire_at`, if it is given.
-    pub(crate) fn add(self, n: i64, expire_at: Option<Millis>) {
-        let Self { path, levels, .. } = self;
-        for (level, member) in levels.into_iter().zip(path) {
-            let after = level.count + n;
-            let members = [*member];
-            if after == 0 {
-                let last = level.set.len() == 1;
-                let expiry = expire_at.filter(|&at| !last && level.set.expiry() != Some(at));
-                level.set.commit(&[Some(Effect::SortedSetRemove(&members)), expiry.map(Effect::ExpireAt)]);
-            } else {
-                let expiry = expire_at.filter(|&at| level.set.expiry() != Some(at));
-                level.set.commit(&[Some(Effect::SortedSetAdd(after, &members)), expiry.map(Effect::ExpireAt)]);
+    /// Reads the counts again, after other modules may have written.
+    ///
+    /// # Errors
+    /// A score that is no count.
+    pub(crate) fn read_again(&mut self) -> Result<(), Error> {
+        for CountedSet { set, members, .. } in &mut self.sets {
+            for (member, count) in members {
+                *count = set.score(*member).map_or(Ok(0), |score| count_of(score, member.bytes()))?;
             }
         }
+        Ok(())
+    }
+
+    /// Whether the set of the first level goes with its last members when `n` is counted; `None` if there is no path.
+    pub(crate) fn empties_first_level(&self, n: i64) -> Option<bool> {
+        let first = self.sets.first()?;
+        Some(first.set.len() == first.emptied(n))
+    }
+
+    /// Counts `n` along the paths, which have been checked. The sets expire at `expire_at`, if it is given.
+    pub(crate) fn add(self, n: i64, expire_at: Option<Millis>) -> Vec<Change<'a>> {
+        let mut changes = Vec::with_capacity(self.sets.len());
+        for CountedSet { set, members, .. } in self.sets {
+            let emptied = members.iter().filter(|(_, count)| count + n == 0);
+            let goes: Vec<OwnedStr> = emptied.map(|(member, _)| OwnedStr::new(member.bytes())).collect();
+            let stays = members.iter().filter(|(_, count)| count + n != 0);
+            let counts: Vec<Counted<'_>> =
+                stays.map(|&(member, count)| Counted { member, before: count, after: count + n }).collect();
+            let is_last = counts.is_empty() && set.len() == goes.len();
+            let expiry = expire_at.filter(|&at| !is_last && set.expiry() != Some(at));
+            changes.extend(set.change(effects([
+                (!counts.is_empty()).then_some(Effect::SortedSetCounts(counts)),
+                (!goes.is_empty()).then_some(Effect::SortedSetRemove(goes)),
+                expiry.map(|at| Effect::Expire(Some(at))),
+            ])));
+        }
+        changes
+    }
+}
+
+impl CountedSet<'_> {
+    /// How many of its members go when `n` is counted.
+    fn emptied(&self, n: i64) -> usize {
+        self.members.iter().filter(|(_, count)| *count > 0 && count + n == 0).count()
     }
 }
 

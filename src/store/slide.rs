@@ -1,11 +1,14 @@
 //! A sliding counter's state: a hash of two windows. `start` (nanoseconds since the epoch) and `period` (nanoseconds)
 //! say which is the current one, `current` and `previous` are their counts.
 
-use crate::server::{Access, Constant, Context, Effect, Error, Hash, Key, OwnedStr, Str};
 use redis_meter_core::answer::Next;
 use redis_meter_core::number::parse_natural;
 use redis_meter_core::slide::Slide;
 use redis_meter_core::time::Nanos;
+
+use crate::server::{
+    Access, Change, Constant, Context, Effect, Error, Fields, Hash, Key, OwnedStr, ReadOnly, Str, Writable, effects,
+};
 
 use super::expiry;
 
@@ -15,19 +18,22 @@ static CURRENT: Constant = Constant::new("current");
 static PREVIOUS: Constant = Constant::new("previous");
 
 /// A sliding counter's key, and the windows that it holds.
-pub(crate) struct StoredSlide<'a> {
-    key: Key<'a, Hash>,
+pub(crate) struct StoredSlide<'a, A = ReadOnly> {
+    key: Key<'a, Hash, A>,
     value: Option<Slide>,
 }
 
-impl<'a> StoredSlide<'a> {
+impl<'a, A: Access> StoredSlide<'a, A> {
     /// Opens the limiter `name`.
     ///
     /// # Errors
     /// The key is no hash, or a hash that is no sliding counter.
-    pub(crate) fn open(ctx: Context<'a>, name: Str<'a>, access: Access) -> Result<Self, Error> {
-        let key = Key::<Hash>::open(ctx, name, access)?;
-        let value = if key.exists() { Some(read(&key).ok_or_else(super::no_state)?) } else { None };
+    pub(crate) fn open(ctx: Context<'a>, name: Str<'a>) -> Result<Self, Error> {
+        let key = Key::open(ctx, name)?;
+        let value = match key.exists() {
+            true => Some(read(&key).ok_or_else(|| super::foreign(name, "a hash", "CELL.SLIDE"))?),
+            false => None,
+        };
         Ok(Self { key, value })
     }
 
@@ -35,37 +41,35 @@ impl<'a> StoredSlide<'a> {
     pub(crate) fn value(&self) -> Option<Slide> {
         self.value
     }
+}
 
+impl<'a> StoredSlide<'a, Writable> {
     /// Leaves the state that a decision asks for. A state that stays, but has no expiry, is given one.
-    pub(crate) fn save(self, next: Next<Slide>) {
+    pub(crate) fn save(self, next: Next<Slide>) -> Option<Change<'a>> {
         let (before, present) = (self.value, self.key.expiry());
         match next {
             Next::Keep => {
-                if let (Some(slide), None) = (before, present) {
-                    let expiry = expiry::due(None, slide.end(), slide.period);
-                    self.key.commit(&[expiry.map(Effect::ExpireAt)]);
-                }
+                let slide = before.filter(|_| present.is_none())?;
+                let expiry = expiry::due(None, slide.end(), slide.period);
+                self.key.change(effects([expiry.map(|at| Effect::Expire(Some(at)))]))
             }
             Next::Store(after) => {
-                let expiry = expiry::due(present, after.end(), after.period).map(Effect::ExpireAt);
+                let expiry = expiry::due(present, after.end(), after.period).map(|at| Effect::Expire(Some(at)));
                 // Within a window only the current count moves, but for what is given back.
-                if before.is_some_and(|before| Slide { current: after.current, ..before } == after) {
-                    let current = OwnedStr::from_integer(after.current);
-                    self.key.commit(&[Some(Effect::HashSet(&[(CURRENT.get(), current.as_str())])), expiry]);
-                    return;
-                }
-                let numbers =
-                    [after.start.0, after.period.0, after.current, after.previous].map(OwnedStr::from_integer);
-                let fields = fields();
-                let pairs: [_; 4] = std::array::from_fn(|place| (fields[place], numbers[place].as_str()));
-                self.key.commit(&[Some(Effect::HashSet(&pairs)), expiry]);
+                let fields = if before.is_some_and(|before| Slide { current: after.current, ..before } == after) {
+                    vec![(CURRENT.get(), OwnedStr::from_integer(after.current))]
+                } else {
+                    let numbers = [after.start.0, after.period.0, after.current, after.previous];
+                    fields().into_iter().zip(numbers.map(OwnedStr::from_integer)).collect()
+                };
+                self.key.change(effects([Some(Effect::HashSet(Fields::Many(fields))), expiry]))
             }
-            Next::Clear => self.key.commit(&[Some(Effect::Delete)]),
+            Next::Clear => self.key.change(effects([Some(Effect::Delete)])),
         }
     }
 }
 
-fn read(key: &Key<'_, Hash>) -> Option<Slide> {
+fn read<A: Access>(key: &Key<'_, Hash, A>) -> Option<Slide> {
     let [start, period, current, previous] = key.get_four(fields());
     let number = |text: Option<OwnedStr>| parse_natural(&text?);
     let slide = Slide {

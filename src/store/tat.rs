@@ -1,29 +1,35 @@
 //! A GCRA limiter's state: a string that holds the TAT as decimal nanoseconds since the epoch, the layout of redis-cell.
 
-use crate::server::{Access, Context, Effect, Error, Expiry, Key, OwnedStr, Str, Text};
 use redis_meter_core::answer::Next;
 use redis_meter_core::number::parse_natural;
 use redis_meter_core::time::Nanos;
 
+use crate::server::{
+    Access, Change, Context, Effect, Error, Expiry, Key, OwnedStr, ReadOnly, Str, Text, Writable, effects,
+};
+
 use super::expiry;
 
+/// No TAT is before this, in March 1973: a lower number is somebody's counter.
+const EARLIEST: i64 = 100_000_000_000_000_000;
+
 /// A limiter's key, and the TAT that it holds.
-pub(crate) struct Tat<'a> {
-    key: Key<'a, Text>,
+pub(crate) struct Tat<'a, A = ReadOnly> {
+    key: Key<'a, Text, A>,
     value: Option<Nanos>,
 }
 
-impl<'a> Tat<'a> {
+impl<'a, A: Access> Tat<'a, A> {
     /// Opens the limiter `name`.
     ///
     /// # Errors
     /// The key is no string, or a string that is no TAT.
     #[inline(always)]
-    pub(crate) fn open(ctx: Context<'a>, name: Str<'a>, access: Access) -> Result<Self, Error> {
-        let key = Key::<Text>::open(ctx, name, access)?;
+    pub(crate) fn open(ctx: Context<'a>, name: Str<'a>) -> Result<Self, Error> {
+        let key = Key::open(ctx, name)?;
         let value = match key.value() {
             None => None,
-            Some(text) => Some(parse(text).ok_or_else(super::no_state)?),
+            Some(text) => Some(parse(text).ok_or_else(|| super::foreign_string(name, text, "CELL.THROTTLE"))?),
         };
         Ok(Self { key, value })
     }
@@ -32,31 +38,34 @@ impl<'a> Tat<'a> {
     pub(crate) fn value(&self) -> Option<Nanos> {
         self.value
     }
+}
 
+impl<'a> Tat<'a, Writable> {
     /// Leaves the state that a decision at `now` asks for. A state that stays, but has no expiry, is given one: without
     /// it the key would never go.
     #[inline(always)]
-    pub(crate) fn save(self, next: Next<Nanos>, now: Nanos, tolerance: Nanos) {
+    pub(crate) fn save(self, next: Next<Nanos>, now: Nanos, tolerance: Nanos) -> Option<Change<'a>> {
         match (next, self.value) {
-            (Next::Keep, None) => {}
+            (Next::Keep, None) => None,
             (Next::Keep, Some(tat)) => {
-                if self.key.expiry().is_none() {
-                    let expiry = expiry::due(None, tat.max(now), tolerance);
-                    self.key.commit(&[expiry.map(Effect::ExpireAt)]);
+                if self.key.expiry().is_some() {
+                    return None;
                 }
+                let expiry = expiry::due(None, tat.max(now), tolerance);
+                self.key.change(effects([expiry.map(|at| Effect::Expire(Some(at)))]))
             }
             (Next::Store(tat), _) => {
                 let expiry = expiry::due(self.key.expiry(), tat, tolerance).map_or(Expiry::Keep, Expiry::At);
-                let text = OwnedStr::from_integer(tat.0);
-                self.key.commit(&[Some(Effect::Set(text.as_str(), expiry))]);
+                self.key.change(effects([Some(Effect::Set(OwnedStr::from_integer(tat.0), expiry))]))
             }
-            (Next::Clear, _) => self.key.commit(&[Some(Effect::Delete)]),
+            (Next::Clear, _) => self.key.change(effects([Some(Effect::Delete)])),
         }
     }
 }
 
+#[inline(always)]
 fn parse(text: &[u8]) -> Option<Nanos> {
-    parse_natural(text).map(Nanos)
+    parse_natural(text).filter(|&tat| tat >= EARLIEST).map(Nanos)
 }
 
 #[cfg(test)]
@@ -64,10 +73,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_non_negative_integer_is_a_tat() {
+    fn only_an_instant_in_nanoseconds_is_a_tat() {
         assert_eq!(parse(b"1660054277326000000"), Some(Nanos(1_660_054_277_326_000_000)));
-        assert_eq!(parse(b"0"), Some(Nanos(0)));
-        for text in ["", "-1", "1.5", "01", "1e18", "9223372036854775808", "abc", "1 "] {
+        assert_eq!(parse(b"100000000000000000"), Some(Nanos(EARLIEST)));
+        assert_eq!(parse(b"9223372036854775807"), Some(Nanos(i64::MAX)));
+        for text in ["", "0", "12345", "99999999999999999", "-1", "1.5", "01", "1e18", "9223372036854775808", "abc"] {
             assert_eq!(parse(text.as_bytes()), None, "{text:?}");
         }
     }

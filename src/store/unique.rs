@@ -1,25 +1,17 @@
 //! A day's distinct ids: the HyperLogLog `K:day:20220809:unique`.
 
-use crate::server::{Context, Effect, Error, Key, OwnedStr, Str, Text};
 use redis_meter_core::calendar::Day;
 use redis_meter_core::time::Millis;
 
-use super::meter::Meter;
+use crate::server::{Change, Context, CoreCommand, Error, OwnedStr, Shown, Str, Text};
 
-/// The key of a day's ids.
-///
-/// # Errors
-/// It is no string, or [`Error::TryAgain`].
-pub(crate) fn key(ctx: Context<'_>, meter: Meter<'_>, day: Day) -> Result<OwnedStr, Error> {
-    let name = meter.unique_key(day);
-    meter.read::<Text>(ctx, &name)?;
-    Ok(name)
-}
+use super::meter::Meter;
+use super::walk;
 
 /// An id of a day, to be counted.
 pub(crate) struct Id<'a> {
+    ctx: Context<'a>,
     name: &'a OwnedStr,
-    ids: Key<'a, Text>,
     id: Str<'a>,
 }
 
@@ -29,20 +21,25 @@ impl<'a> Id<'a> {
     /// # Errors
     /// The key is no string, or [`Error::TryAgain`].
     pub(crate) fn open(ctx: Context<'a>, meter: Meter<'_>, name: &'a OwnedStr, id: Str<'a>) -> Result<Self, Error> {
-        Ok(Self { name, ids: meter.read(ctx, name)?, id })
+        meter.read::<Text>(ctx, name)?;
+        Ok(Self { ctx, name, id })
     }
 
-    /// Counts it. The key expires at `expire_at`, if it is given.
+    /// Counts it.
     ///
     /// # Errors
-    /// The key holds another string. Nothing has been changed.
-    pub(crate) fn add(self, ctx: Context<'_>, expire_at: Option<Millis>) -> Result<(), Error> {
-        let expire_at = expire_at.filter(|&at| self.ids.expiry() != Some(at));
-        self.ids.add_to_hyperloglog(self.id).map_err(|_| no_hyperloglog())?;
-        if let Some(at) = expire_at {
-            Key::<Text>::write(ctx, self.name.as_str())?.commit(&[Some(Effect::ExpireAt(at))]);
-        }
-        Ok(())
+    /// The key holds another string, or the server has no PFADD. Nothing has been changed.
+    pub(crate) fn add(&self) -> Result<(), Error> {
+        CoreCommand::add_to_hyperloglog(self.ctx, self.name.as_str(), self.id).map(drop).ok_or_else(|| {
+            let key = self.name.as_str();
+            let holds = crate::server::Key::<Text>::read(self.ctx, key).is_ok_and(|ids| ids.exists());
+            if holds { no_hyperloglog(key) } else { Error::refused("UNIQUE needs the server's command PFADD") }
+        })
+    }
+
+    /// Has the ids expire with their day, at `at`, or never.
+    pub(crate) fn expire(&self, at: Option<Millis>) -> Option<Change<'a>> {
+        walk::expire(self.ctx, self.name, at)
     }
 }
 
@@ -58,12 +55,14 @@ pub(crate) fn count(ctx: Context<'_>, meter: Meter<'_>, days: &[Day]) -> Result<
             names.push(name);
         }
     }
-    if names.is_empty() {
-        return Ok(None);
-    }
-    ctx.count_union(OwnedStr::as_strs(&names)).map(Some).ok_or_else(no_hyperloglog)
+    let Some(first) = names.first() else { return Ok(None) };
+    ctx.count_union(OwnedStr::as_strs(&names)).map(Some).ok_or_else(|| no_hyperloglog(first.as_str()))
 }
 
-fn no_hyperloglog() -> Error {
-    Error::refused("the key of that day's unique ids holds a string that is no HyperLogLog; DEL it, or use another key")
+#[cold]
+fn no_hyperloglog(key: Str<'_>) -> Error {
+    Error::refused(format!(
+        "key {} holds a string that is no HyperLogLog: DEL it, or use another meter",
+        Shown(key.bytes())
+    ))
 }

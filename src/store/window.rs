@@ -1,31 +1,39 @@
-//! A fixed window's state: a string that holds the count and expires at the window's end, what `INCR` and `EXPIRE`
-//! leave. A block is a count of the limit plus one, which expires at the block's end.
+//! A window's state: a string that holds the count and expires at the window's end, what `INCR` and `EXPIRE` leave.
+//! CELL.WINDOW and CELL.QUOTA have it. A block of CELL.WINDOW is a count of the limit plus one, which expires at the
+//! block's end.
 
-use crate::server::{Access, Context, Effect, Error, Expiry, Key, OwnedStr, Str, Text};
 use redis_meter_core::answer::Next;
 use redis_meter_core::number::parse_natural;
 use redis_meter_core::window::Window;
 
+use crate::server::{
+    Access, Change, Context, Effect, Error, Expiry, Key, OwnedStr, ReadOnly, Str, Text, Writable, effects,
+};
+
+/// The highest count that is a window's: what is higher is no count, such as a TAT.
+pub(crate) const MOST: i64 = 1 << 53;
+
 /// A window's key, and the window that it holds.
-pub(crate) struct StoredWindow<'a> {
-    key: Key<'a, Text>,
+pub(crate) struct StoredWindow<'a, A = ReadOnly> {
+    key: Key<'a, Text, A>,
     value: Option<Window>,
 }
 
-impl<'a> StoredWindow<'a> {
-    /// Opens the limiter `name`.
+impl<'a, A: Access> StoredWindow<'a, A> {
+    /// Opens the limiter `name` of `command`.
     ///
     /// # Errors
     /// The key is no string, or a string that is no count.
-    pub(crate) fn open(ctx: Context<'a>, name: Str<'a>, access: Access) -> Result<Self, Error> {
-        let key = Key::<Text>::open(ctx, name, access)?;
-        let value = match key.value() {
-            None => None,
+    pub(crate) fn open(ctx: Context<'a>, name: Str<'a>, command: &str) -> Result<Self, Error> {
+        let key = Key::open(ctx, name)?;
+        let count = match key.value() {
+            None => return Ok(Self { key, value: None }),
             Some(text) => {
-                let count = parse_natural(text).ok_or_else(super::no_state)?;
-                Some(Window { count, end: key.expiry() })
+                let count = parse_natural(text).filter(|&count| count <= MOST);
+                count.ok_or_else(|| super::foreign_string(name, text, command))?
             }
         };
+        let value = Some(Window { count, end: key.expiry() });
         Ok(Self { key, value })
     }
 
@@ -33,23 +41,23 @@ impl<'a> StoredWindow<'a> {
     pub(crate) fn value(&self) -> Option<Window> {
         self.value
     }
+}
 
+impl<'a> StoredWindow<'a, Writable> {
     /// Leaves the state that a decision asks for.
-    pub(crate) fn save(self, next: Next<Window>) {
+    pub(crate) fn save(self, next: Next<Window>) -> Option<Change<'a>> {
         match next {
-            Next::Keep => {}
+            Next::Keep => None,
             Next::Store(after) => {
                 let before = self.value;
-                let moved = before.is_none_or(|before| before.end != after.end);
+                let moved = after.end.filter(|_| before.is_none_or(|before| before.end != after.end));
                 if before.is_some_and(|before| before.count == after.count) {
-                    self.key.commit(&[after.end.filter(|_| moved).map(Effect::ExpireAt)]);
-                    return;
+                    return self.key.change(effects([moved.map(|at| Effect::Expire(Some(at)))]));
                 }
-                let expiry = after.end.filter(|_| moved).map_or(Expiry::Keep, Expiry::At);
-                let text = OwnedStr::from_integer(after.count);
-                self.key.commit(&[Some(Effect::Set(text.as_str(), expiry))]);
+                let expiry = moved.map_or(Expiry::Keep, Expiry::At);
+                self.key.change(effects([Some(Effect::Set(OwnedStr::from_integer(after.count), expiry))]))
             }
-            Next::Clear => self.key.commit(&[Some(Effect::Delete)]),
+            Next::Clear => self.key.change(effects([Some(Effect::Delete)])),
         }
     }
 }

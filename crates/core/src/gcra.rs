@@ -118,6 +118,26 @@ impl Quota {
         Ok(Decision { answer, next })
     }
 
+    /// How many cells (0..=limit) can be taken at `now` by who has waited since `since` (≤ `now`).
+    ///
+    /// # Errors
+    /// As [`Quota::decide`].
+    pub fn due_since(&self, tat: Option<Nanos>, since: Nanos, now: Nanos) -> Result<i64, TooLong> {
+        let horizon = now.0.checked_add(self.tolerance.0).ok_or(TooLong)?;
+        let start = tat.map_or(since.0, |tat| tat.0.max(since.0).min(horizon));
+        Ok(self.fitting((horizon - start).min(self.tolerance.0)))
+    }
+
+    /// When one cell is due with this TAT; it may have been long ago.
+    pub fn due_at(&self, tat: Nanos) -> Nanos {
+        Nanos(tat.0.saturating_add(self.cost(1)).saturating_sub(self.tolerance.0))
+    }
+
+    /// The numbers that two quotas have in common if they are the same.
+    pub fn numbers(&self) -> [i64; 3] {
+        [self.limit, self.count, self.period.0]
+    }
+
     /// What `quantity` (0..=limit) cells cost, in ns: ⌊quantity × period / count⌋.
     fn cost(&self, quantity: i64) -> i64 {
         debug_assert!((0..=self.limit).contains(&quantity));

@@ -1,0 +1,23 @@
+//! Keyspace events reach other modules while a call of ours runs, and these may write: a value that a key handle points
+//! to may be gone afterwards. The server fires them by itself when a key is created, deleted, expired or not found, and
+//! for each command that is run by name; what a call tells, it tells when all its keys are closed.
+//!
+//! So each of these moments is noted here, and a handle that was opened before the last one is opened again before it is
+//! used (`key`). Where nothing was fired, which is nearly always, that costs one comparison.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+static FIRED: AtomicU64 = AtomicU64::new(0);
+
+/// How often the server may have fired events. Commands run on one thread, so that reading and writing need not be one
+/// step.
+#[inline(always)]
+pub(super) fn fired() -> u64 {
+    FIRED.load(Ordering::Relaxed)
+}
+
+/// Notes that it may have fired some.
+#[inline(always)]
+pub(super) fn note() {
+    FIRED.store(fired().wrapping_add(1), Ordering::Relaxed);
+}
