@@ -269,8 +269,10 @@ fn a_shutdown_that_waits_for_its_replica_saves_everything() {
     });
 }
 
+type Wake = fn(&mut Client);
+
 /// Ways to wake a waiter that is not served, while there is something that it would write or delete in passing.
-fn wakes() -> [(&'static str, fn(&mut Client)); 6] {
+fn wakes() -> [(&'static str, Wake); 6] {
     [
         ("a limiter without an expiry, and a push", |redis| {
             redis.run(&format!("SET p {}", tat(4_000)));

@@ -109,7 +109,8 @@ pub fn programs() -> &'static [Program] {
             found = ["redis-server", "valkey-server"].into_iter().filter_map(|name| Program::at(name.into())).collect();
         }
         assert!(!found.is_empty(), "no server program found: run scripts/fetch-servers, or set METER_TEST_SERVER");
-        found.sort_by(|a, b| (&a.product, a.version).cmp(&(&b.product, b.version)));
+        // Of two builds of one version the packaged one, whose folder's name is shorter, comes last.
+        found.sort_by(|a, b| (&a.product, a.version, &b.path).cmp(&(&b.product, b.version, &a.path)));
         found
     })
 }
@@ -169,7 +170,7 @@ struct Announce<'a>(&'a Program);
 impl Drop for Announce<'_> {
     fn drop(&mut self) {
         if thread::panicking() {
-            eprintln!("failed on {} {:?}", self.0.product, self.0.version);
+            eprintln!("failed on {} {:?}, {}", self.0.product, self.0.version, self.0.path.display());
         }
     }
 }
