@@ -137,6 +137,16 @@ pub fn module() -> &'static Path {
     })
 }
 
+/// Compiles a module of `src/<source>` into `folder`.
+pub fn compile_module(source: &str, folder: &Path) -> PathBuf {
+    let library = folder.join(source).with_extension("so");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(source);
+    let compiled =
+        Command::new("cc").args(["-O2", "-Wall", "-shared", "-fPIC", "-o"]).args([&library, &source]).status();
+    assert!(compiled.is_ok_and(|status| status.success()), "{} is not compiled", source.display());
+    library
+}
+
 fn newest(folder: &Path) -> SystemTime {
     // The tests of pure code stand beside it, and are no part of the module.
     let entries = fs::read_dir(folder).expect("a folder").flatten().filter(|entry| entry.file_name() != "tests.rs");
