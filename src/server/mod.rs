@@ -2,6 +2,7 @@
 //! dereference; what makes it sound is said beside it. Nothing here knows a limiter or a meter.
 #![allow(unsafe_code, reason = "this is the room for it")]
 
+mod alloc;
 mod api;
 mod clock;
 mod command;
@@ -37,7 +38,7 @@ pub(crate) mod entry {
     pub(crate) use redis_module::raw::{RedisModuleCtx, RedisModuleString};
 }
 
-/// The server's allocator, so that the module's memory counts in `used_memory`. Unit tests have no server to ask.
+/// Unit tests have no server to ask.
 #[cfg(not(test))]
 #[global_allocator]
-static ALLOCATOR: redis_module::alloc::RedisAlloc = redis_module::alloc::RedisAlloc;
+static ALLOCATOR: alloc::ServerAllocator = alloc::ServerAllocator;

@@ -14,7 +14,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
@@ -22,6 +22,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub use redis::Value;
 
+pub mod blocked;
 pub mod cluster;
 pub mod ledger;
 pub mod load;
@@ -108,7 +109,8 @@ pub fn programs() -> &'static [Program] {
             found = ["redis-server", "valkey-server"].into_iter().filter_map(|name| Program::at(name.into())).collect();
         }
         assert!(!found.is_empty(), "no server program found: run scripts/fetch-servers, or set METER_TEST_SERVER");
-        found.sort_by(|a, b| (&a.product, a.version).cmp(&(&b.product, b.version)));
+        // Of two builds of one version the packaged one, whose folder's name is shorter, comes last.
+        found.sort_by(|a, b| (&a.product, a.version, &b.path).cmp(&(&b.product, b.version, &a.path)));
         found
     })
 }
@@ -133,6 +135,16 @@ pub fn module() -> &'static Path {
         assert!(newest <= built, "{} is older than src: run make build", path.display());
         path
     })
+}
+
+/// Compiles a module of `src/<source>` into `folder`.
+pub fn compile_module(source: &str, folder: &Path) -> PathBuf {
+    let library = folder.join(source).with_extension("so");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(source);
+    let compiled =
+        Command::new("cc").args(["-O2", "-Wall", "-shared", "-fPIC", "-o"]).args([&library, &source]).status();
+    assert!(compiled.is_ok_and(|status| status.success()), "{} is not compiled", source.display());
+    library
 }
 
 fn newest(folder: &Path) -> SystemTime {
@@ -168,7 +180,7 @@ struct Announce<'a>(&'a Program);
 impl Drop for Announce<'_> {
     fn drop(&mut self) {
         if thread::panicking() {
-            eprintln!("failed on {} {:?}", self.0.product, self.0.version);
+            eprintln!("failed on {} {:?}, {}", self.0.product, self.0.version, self.0.path.display());
         }
     }
 }
@@ -352,6 +364,32 @@ impl Server {
         matches!(self.child.try_wait(), Ok(None))
     }
 
+    /// Panics if the process has ended, or writes the report of its crash.
+    #[track_caller]
+    pub fn assert_alive(&mut self, after: &str) {
+        let mut redis = redis::Client::open(format!("redis://127.0.0.1:{}/", self.port)).expect("an address");
+        let mut answers = || redis::cmd("PING").query::<String>(&mut redis).is_ok() && crash(&self.log()).is_none();
+        if !answers() {
+            // Its report may not be finished.
+            thread::sleep(Duration::from_millis(300));
+            let end = self.child.try_wait().expect("a status");
+            let why = crash(&self.log()).unwrap_or_else(|| format!("{end:?}, and no report in its log"));
+            panic!("{} {:?}: the server died after {after}: {why}", self.program.product, self.program.version);
+        }
+    }
+
+    /// Waits until the process ends by itself, and says how.
+    pub fn wait_for_end(&mut self) -> ExitStatus {
+        let start = Instant::now();
+        loop {
+            if let Some(end) = self.child.try_wait().expect("a status") {
+                return end;
+            }
+            assert!(start.elapsed() < PATIENCE, "the server runs on:\n{}", self.log());
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     fn is_up(&mut self) -> bool {
         let start = Instant::now();
         while start.elapsed() < PATIENCE {
@@ -377,10 +415,21 @@ impl Drop for Server {
         if thread::panicking() {
             let log = self.log();
             let tail: Vec<&str> = log.lines().rev().take(40).collect();
-            eprintln!("the server on port {} {}:", self.port, if died { "had ended" } else { "was running" });
+            match crash(&log) {
+                Some(why) => eprintln!("the server on port {} DIED: {why}", self.port),
+                None if died => eprintln!("the server on port {} had ended:", self.port),
+                None => eprintln!("the server on port {} was running:", self.port),
+            }
             tail.iter().rev().for_each(|line| eprintln!("  {line}"));
         }
     }
+}
+
+/// What the log says of a crash: the assertion that failed, or the signal.
+fn crash(log: &str) -> Option<String> {
+    let signs = ["==> ", "Guru Meditation", "crashed by signal", "panicked at"];
+    let lines: Vec<&str> = log.lines().filter(|line| signs.iter().any(|sign| line.contains(sign))).collect();
+    log.contains("BUG REPORT START").then(|| lines.join("; "))
 }
 
 /// A server whose process is stopped; it goes on when this is dropped.
@@ -588,17 +637,24 @@ impl Client {
             "set" => call("SMEMBERS", &[]).map(sorted),
             _ => call("DUMP", &[]),
         };
-        // Redis 6.2 has no PEXPIRETIME: what is left and the time that it is left from, read within one millisecond.
-        let expiry = call("PEXPIRETIME", &[]).or_else(|_| self.try_call(&[b"EVAL", EXPIRY.as_bytes(), b"1", &key]));
-        Entry { value: value.expect("a value"), expiry: expiry.expect("an expiry"), kind, key }
+        let expiry = call("PEXPIRETIME", &[]).unwrap_or_else(|_| Value::Int(self.expiry(&key)));
+        Entry { value: value.expect("a value"), expiry, kind, key }
+    }
+
+    /// When a key expires, on a server that has no PEXPIRETIME (Redis 6.2): what is left, and the time that it is left
+    /// from, read within one millisecond. No script, since the server would hold that back while writes are paused.
+    fn expiry(&mut self, key: &[u8]) -> i64 {
+        loop {
+            let mut pipe = redis::pipe();
+            pipe.atomic().cmd("TIME").cmd("PTTL").arg(key).cmd("TIME");
+            let (before, left, after): ((i64, i64), i64, (i64, i64)) = pipe.query(&mut self.0).expect("an expiry");
+            let [before, after] = [before, after].map(|(seconds, micros)| seconds * 1_000 + micros / 1_000);
+            if before == after {
+                return if left < 0 { left } else { before + left };
+            }
+        }
     }
 }
-
-const EXPIRY: &str = "
-    local function now() local time = redis.call('TIME') return time[1] * 1000 + math.floor(time[2] / 1000) end
-    local before, left
-    repeat before, left = now(), redis.call('PTTL', KEYS[1]) until before == now()
-    return left < 0 and left or before + left";
 
 /// A key, for comparison: between servers, or before and after.
 #[derive(Clone, Debug, PartialEq)]
