@@ -5,7 +5,7 @@
 use crate::server::{Arg, Command, Context, Error, KeyUse, Keys, Kind, Shown, Spec, Str};
 use crate::stats;
 use crate::store::meter::Meter;
-use crate::store::{day, index, month};
+use crate::store::{day, month};
 use redis_meter_core::price::{MOST_DECIMALS, Price, PriceError, Tariff, Tier};
 
 use super::arguments::{Options, integer, is_keyword, set_once};
@@ -126,7 +126,6 @@ fn tiers(options: &mut Options<'_, '_>, keyword: &str) -> Result<Vec<Tier>, Erro
 
 /// The counts of the days, added up, those that were sealed or dropped included.
 fn read_usage(ctx: Context<'_>, meter: Meter<'_>, when: When) -> Result<i64, Error> {
-    index::check(ctx, meter)?;
     let (from, to) = when.ends();
     let mut usage = match when {
         // The index need not say anything of one day.

@@ -42,7 +42,6 @@ impl Command for MeterDrop {
                 }
             },
         };
-        index::check(ctx, meter)?;
         let (mut finder, mut days, mut entries) = (Finder::new(ctx, meter), Vec::new(), Vec::new());
         let named = index::days(ctx, meter, Day::FIRST, last)?;
         for &day in &named {

@@ -9,7 +9,8 @@ use redis_meter_core::tally::{Tally, TallyError};
 use redis_meter_core::time::Millis;
 
 use crate::server::{
-    Arg, Change, Command, Context, Error, Hash, Key, KeyUse, Keys, Kind, OwnedStr, Shown, Spec, Str, Writable, tell,
+    Arg, Change, Command, Context, Error, Hash, Key, KeyUse, Keys, Kind, OwnedStr, Shown, Spec, Str, Text, Writable,
+    tell,
 };
 use crate::store::day::{find, is_last, save};
 use crate::store::index::{self, IndexChange};
@@ -236,6 +237,10 @@ impl<'a> Hit<'a> {
                 Some(empties) => empties,
                 None => !walk::has_breakdown(ctx, meter, day)?,
             };
+        if day_goes {
+            // The ids of the day go with it.
+            meter.read::<Text>(ctx, &meter.unique_key(day))?;
+        }
         let expires_right = exists && counts.expiry() == self.retention.expire_at;
         let opens = !exists || before.day == 0 || before.hour == 0;
         let touches_index = day_goes || opens || !expires_right;

@@ -2,7 +2,7 @@
 //!
 //! Reads the counts of one day, or of the days of a span.
 
-use crate::server::{Arg, Command, Context, Error, Hash, KeyUse, Keys, Kind, Shown, Spec, Str};
+use crate::server::{Arg, Command, Context, Error, Hash, Key, KeyUse, Keys, Kind, Shown, Spec, Str};
 use crate::stats;
 use crate::store::meter::Meter;
 use crate::store::{day, index, month, path, unique};
@@ -219,7 +219,6 @@ fn read_span(
     by: Bucket,
     path: &[Str<'_>],
 ) -> Result<Vec<Bar>, Error> {
-    index::check(ctx, meter)?;
     let mut bars = Vec::new();
     if !path.is_empty() || by == Bucket::Hour {
         for held in index::days(ctx, meter, from, to)? {
@@ -239,7 +238,11 @@ fn read_span(
         add(&mut bars, by.name(day), count)?;
     }
     if by == Bucket::Total {
-        let held = index::days(ctx, meter, from, to)?;
+        let mut held = index::days(ctx, meter, from, to)?;
+        held.retain(|&day| {
+            let name = meter.day_key(day);
+            Key::<Hash>::read(ctx, name.as_str()).is_ok_and(|counts| counts.exists())
+        });
         if let Some(count) = unique::count(ctx, meter, &held)?.filter(|&count| count > 0) {
             bars.push(Bar { name: Name::new(b"unique"), count });
         }

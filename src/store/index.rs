@@ -167,6 +167,7 @@ fn last_expiry(
 /// `K` is no sorted set, or one that is no index.
 pub(crate) fn days(ctx: Context<'_>, meter: Meter<'_>, from: Day, to: Day) -> Result<Vec<Day>, Error> {
     let index = Key::<SortedSet>::read(ctx, meter.key())?;
+    check_ends(&index)?;
     let (mut days, mut foreign) = (Vec::new(), None);
     index.each_scored(Order::Ascending, f64::from(from.number()), f64::from(to.number()), |member, score| {
         match Day::parse_digits(&member) {

@@ -1,5 +1,8 @@
 //! What was sealed or dropped of each day of a month: the hash `K:month:202208`, whose fields are days, `20220809`. With
 //! the days that are held it makes the counts that bills and caps need.
+//!
+//! A month is remembered for 400 days after its end, so that all months are found that there can be. One that is sealed
+//! later than that is named by a field of the month in which that was done, `202001`, with the value 0.
 
 use std::collections::BTreeMap;
 
@@ -32,30 +35,57 @@ pub(crate) type Counts = BTreeMap<Day, i64>;
 /// # Errors
 /// A key of another type, a count that is none, or [`Error::TryAgain`].
 pub(crate) fn sealed(ctx: Context<'_>, meter: Meter<'_>, from: Day, to: Day) -> Result<Counts, Error> {
-    let mut sealed = Counts::new();
-    // No hit lies before the first of these months, nor after the last.
-    let (oldest, newest) = bounds(ctx.now().floor_millis(), settings::MAX_FUTURE_MS.get());
-    let (mut month, last) = (from.month().max(oldest), to.month().min(newest));
-    let mut absence_is_sure = false;
+    let (oldest, newest) = remembered_by_themselves(ctx.now().floor_millis(), settings::MAX_FUTURE_MS.get());
+    let mut reader = Reader { ctx, meter, from, to, absence_is_sure: false, sealed: Counts::new() };
+    let older = from.month() < oldest;
+    let mut late = Vec::new();
+    let (mut month, last) =
+        (if older { oldest } else { from.month() }, if older { newest } else { to.month().min(newest) });
     while month <= last {
-        let name = meter.month_key(month);
-        let key = Key::<Hash>::read(ctx, name.as_str())?;
-        if !key.exists() && !absence_is_sure {
-            meter.ensure_absent(ctx, name.as_str())?;
-            absence_is_sure = true;
-        }
-        let mut wrong = None;
-        key.each(|field, value| {
-            let Some(day) = Day::parse_digits(field).filter(|day| (from..=to).contains(day)) else { return };
-            match parse_count(value) {
-                Some(count) => drop(sealed.insert(day, count)),
-                None => wrong = Some(no_count(name.as_str(), field)),
-            }
-        });
-        wrong.map_or(Ok(()), Err)?;
+        reader.read(month, &mut late)?;
         month = month.next();
     }
-    Ok(sealed)
+    for month in late.into_iter().filter(|&month| month < oldest && month >= from.month() && month <= to.month()) {
+        reader.read(month, &mut Vec::new())?;
+    }
+    Ok(reader.sealed)
+}
+
+struct Reader<'a> {
+    ctx: Context<'a>,
+    meter: Meter<'a>,
+    from: Day,
+    to: Day,
+    /// No key of this slot is on another node.
+    absence_is_sure: bool,
+    sealed: Counts,
+}
+
+impl Reader<'_> {
+    /// Reads a month; `late` gets the older months that it names.
+    fn read(&mut self, month: Month, late: &mut Vec<Month>) -> Result<(), Error> {
+        let name = self.meter.month_key(month);
+        let key = Key::<Hash>::read(self.ctx, name.as_str())?;
+        if !key.exists() && !self.absence_is_sure {
+            self.meter.ensure_absent(self.ctx, name.as_str())?;
+            self.absence_is_sure = true;
+        }
+        let (span, sealed, mut wrong) = (self.from..=self.to, &mut self.sealed, None);
+        key.each(|field, value| match (Day::parse_digits(field), parse_count(value)) {
+            (Some(day), Some(count)) if span.contains(&day) => drop(sealed.insert(day, count)),
+            (Some(_), Some(_)) => {}
+            (Some(_), None) => wrong = Some(no_count(name.as_str(), field)),
+            (None, _) => late.extend(Month::parse_digits(field)),
+        });
+        wrong.map_or(Ok(()), Err)
+    }
+}
+
+/// The first and the last month that a count of today can be kept in without being named by another: one is remembered
+/// for so long after its end, and no hit lies further ahead.
+fn remembered_by_themselves(now: Millis, ahead: i64) -> (Month, Month) {
+    let month_of = |at: i64| day_and_hour(Millis(at.clamp(0, END_OF_TIME.0 - 1))).0.month();
+    (month_of(now.0.saturating_sub(KEPT_MS)), month_of(now.0.saturating_add(ahead)))
 }
 
 /// What was sealed or dropped of one day.
@@ -98,35 +128,28 @@ fn too_large(day: Day) -> Error {
     Error::refused(format!("the count of day {:08}, with what was sealed of it, would pass {}", day.number(), i64::MAX))
 }
 
-/// The months in which hits can lie that are at most so far ahead.
-fn bounds(now: Millis, ahead: i64) -> (Month, Month) {
-    let month_of = |at: Millis| day_and_hour(Millis(at.0.clamp(0, END_OF_TIME.0 - 1))).0.month();
-    (month_of(OLDEST), month_of(Millis(now.0.saturating_add(ahead))))
-}
-
-/// The keys of all months of which something is remembered. No list of them is kept: a meter that goes looks for each.
+/// The keys of all months of which something is remembered.
 ///
 /// # Errors
 /// [`Error::TryAgain`] if they may be elsewhere.
 pub(crate) fn remembered(ctx: Context<'_>, meter: Meter<'_>, now: Millis) -> Result<Vec<OwnedStr>, Error> {
-    let (mut month, newest) = bounds(now, MOST_AHEAD_MS);
-    // Most of them are absent, and one answers for all.
-    let oldest = meter.month_key(month);
-    meter.read::<Any>(ctx, &oldest)?;
-    let mut names = Vec::new();
+    let (oldest, newest) = remembered_by_themselves(now, MOST_AHEAD_MS);
+    let mut reader =
+        Reader { ctx, meter, from: Day::FIRST, to: Day::LAST, absence_is_sure: false, sealed: Counts::new() };
+    let (mut month, mut months) = (oldest, Vec::new());
     while month <= newest {
-        let name = meter.month_key(month);
-        if Key::<Any>::read(ctx, name.as_str())?.exists() {
-            names.push(name);
-        }
+        reader.read(month, &mut months)?;
+        months.push(month);
         month = month.next();
     }
-    Ok(names)
+    months.sort_unstable();
+    months.dedup();
+    let names = months.into_iter().map(|month| meter.month_key(month));
+    Ok(names.filter(|name| Key::<Any>::read(ctx, name.as_str()).is_ok_and(|key| key.exists())).collect())
 }
 
 /// Adds days to what was sealed or dropped of a month; checked, and ready to be made.
 pub(crate) struct Additions {
-    month: Month,
     name: OwnedStr,
     fields: Vec<(OwnedStr, i64)>,
     expire_at: Millis,
@@ -142,15 +165,23 @@ pub(crate) fn additions(
     days: &[HeldDay],
     now: Millis,
 ) -> Result<Vec<Additions>, Error> {
+    let (oldest, _) = remembered_by_themselves(now, 0);
+    let today = day_and_hour(now).0.month();
+    let new = |month: Month| {
+        let due = Millis(month.last().end().0 + KEPT_MS);
+        // A month that is history already, imported late, is remembered from now on.
+        let expire_at = due.max(Millis(now.0.saturating_add(KEPT_MS)));
+        Additions { name: meter.month_key(month), fields: Vec::new(), expire_at }
+    };
     let mut months: BTreeMap<Month, Additions> = BTreeMap::new();
     for held in days.iter().filter(|held| held.total > 0) {
         let month = held.day.month();
-        let additions = months.entry(month).or_insert_with(|| {
-            let due = Millis(month.last().end().0 + KEPT_MS);
-            // A month that is history already, imported late, is remembered from now on.
-            let expire_at = due.max(Millis(now.0.saturating_add(KEPT_MS)));
-            Additions { month, name: meter.month_key(month), fields: Vec::new(), expire_at }
-        });
+        if month < oldest && !months.contains_key(&month) {
+            // So old a month is found by its name in this one, which is kept longer.
+            let name = OwnedStr::new(&month.digits());
+            months.entry(today).or_insert_with(|| new(today)).fields.push((name, 0));
+        }
+        let additions = months.entry(month).or_insert_with(|| new(month));
         let key = meter.read::<Hash>(ctx, &additions.name)?;
         let before = count_of(&additions.name, &key, held.day)?;
         let after = before.checked_add(held.total).ok_or_else(|| too_large(held.day))?;
@@ -162,7 +193,6 @@ pub(crate) fn additions(
 impl Additions {
     /// Writes them.
     pub(crate) fn commit<'a>(&'a self, ctx: Context<'a>) -> Option<Change<'a>> {
-        debug_assert!(self.fields.iter().all(|(day, _)| day.starts_with(&self.month.digits())));
         let key = Key::<Hash, Writable>::open(ctx, self.name.as_str()).ok()?;
         let expires = key.expiry().is_some_and(|at| at >= self.expire_at);
         let fields = self.fields.iter().map(|(day, count)| (day.as_str(), OwnedStr::from_integer(*count)));

@@ -203,7 +203,7 @@ impl<'a> Breakdown<'a> {
             debug_assert!(count > 0);
             if self.has_more_below(set.above, member, n)? {
                 return Err(Error::refused(format!(
-                    "path member {} would reach zero while members below it have counts: correct those first",
+                    "path member {} would reach zero while members below it have counts; correct those first",
                     Shown(member.bytes())
                 )));
             }

@@ -74,6 +74,12 @@ pub fn day_and_hour(at: Millis) -> (Day, Hour) {
 }
 
 impl Month {
+    /// A month written `202208`; `None` for any other text and for months that do not exist.
+    pub fn parse_digits(text: &[u8]) -> Option<Self> {
+        let first: [u8; 6] = text.try_into().ok()?;
+        Day::parse_digits(&[&first[..], b"01"].concat()).map(Day::month)
+    }
+
     /// The digits `202208`.
     pub fn digits(self) -> [u8; 6] {
         digits(self.0)
