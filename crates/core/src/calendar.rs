@@ -5,8 +5,16 @@ use crate::time::Millis;
 use super::number::{PAIRS, parse_eight};
 
 /// Milliseconds in an hour; UTC without leap seconds, as Unix time has it.
-const MILLIS_PER_HOUR: i64 = 3_600_000;
-const MILLIS_PER_DAY: i64 = 24 * MILLIS_PER_HOUR;
+pub const MILLIS_PER_HOUR: i64 = 3_600_000;
+/// Milliseconds in a day.
+pub const MILLIS_PER_DAY: i64 = 24 * MILLIS_PER_HOUR;
+
+/// Days in a hundred years, the longest that anything is kept or lies ahead.
+pub const DAYS_PER_CENTURY: i64 = 36_525;
+
+/// The earliest instant at which something can be counted, in 1973. A smaller number of milliseconds is most often a
+/// timestamp in seconds.
+pub const OLDEST: Millis = Millis(100_000_000_000);
 
 /// The first millisecond after the year 9999, the last that eight digits can write.
 pub const END_OF_TIME: Millis = Millis(253_402_300_800_000);
@@ -18,6 +26,11 @@ pub struct Day(u32);
 /// A month of the years 1 to 9999, held as the number `yyyymm` that it is written as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Month(u32);
+
+/// A week of the ISO calendar (ISO 8601), from Monday to Sunday, held as its year times 100 plus its number: order is
+/// the calendar's. Its year is that of its Thursday, its number 1..=53.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Week(u32);
 
 /// An hour of a day, 0..=23.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -86,6 +99,45 @@ impl Month {
     pub fn next(self) -> Self {
         Self(if self.0 % 100 == 12 { self.0 + 89 } else { self.0 + 1 })
     }
+
+    /// The month before it.
+    pub fn previous(self) -> Self {
+        Self(if self.0 % 100 == 1 { self.0 - 89 } else { self.0 - 1 })
+    }
+
+    /// The month of the same name so many years later, or earlier if `years` is negative. Years 1 to 9999 only.
+    pub(crate) fn plus_years(self, years: i32) -> Self {
+        Self(self.0.saturating_add_signed(years * 100))
+    }
+
+    /// The month that `named` is, in the year of this one.
+    pub(crate) fn in_year(self, named: Self) -> Self {
+        Self(self.0 / 100 * 100 + named.0 % 100)
+    }
+
+    /// The day with this number (1..=31) in it; its last day if it has fewer.
+    pub fn day(self, number: u32) -> Day {
+        debug_assert!((1..=31).contains(&number));
+        Day(self.0 * 100 + number).min(self.last())
+    }
+}
+
+impl Week {
+    /// The text `2022W32`.
+    pub fn text(self) -> [u8; 7] {
+        let [a, b, c, d, e, f] = digits(self.0);
+        [a, b, c, d, b'W', e, f]
+    }
+
+    /// Its year, 1..=9999, which near the new year need not be that of its days.
+    pub fn year(self) -> u32 {
+        self.0 / 100
+    }
+
+    /// Its number in its year, 1..=53.
+    pub fn number(self) -> u32 {
+        self.0 % 100
+    }
 }
 
 /// The last digits of a number; `N` is even.
@@ -125,6 +177,16 @@ impl Day {
         self.0
     }
 
+    /// Its first millisecond.
+    pub fn start(self) -> Millis {
+        Millis(self.days() * MILLIS_PER_DAY)
+    }
+
+    /// The day in which an instant of the years 1 to 9999 lies.
+    pub fn of(at: Millis) -> Self {
+        Self::from_days(at.0.div_euclid(MILLIS_PER_DAY))
+    }
+
     /// The first millisecond after the day.
     pub fn end(self) -> Millis {
         Millis((self.days() + 1) * MILLIS_PER_DAY)
@@ -138,6 +200,43 @@ impl Day {
     /// The day before it, if the calendar has one.
     pub fn previous(self) -> Option<Self> {
         (self > Self::FIRST).then(|| Self::from_days(self.days() - 1))
+    }
+
+    /// The day so many days after it, or before it if `days` is negative; `None` outside of the years 1 to 9999.
+    pub fn plus_days(self, days: i64) -> Option<Self> {
+        let days = self.days().checked_add(days)?;
+        (Self::FIRST.days()..=Self::LAST.days()).contains(&days).then(|| Self::from_days(days))
+    }
+
+    /// How many days after this one `other` comes; negative if it comes before it.
+    pub fn days_between(self, other: Self) -> i64 {
+        other.days() - self.days()
+    }
+
+    /// Its number in its month, 1..=31.
+    pub fn of_month(self) -> u32 {
+        self.0 % 100
+    }
+
+    /// How many days after Monday it comes, 0..=6.
+    pub fn weekday(self) -> i64 {
+        // The epoch was a Thursday.
+        (self.days() + 3).rem_euclid(7)
+    }
+
+    /// The Monday of its week. The calendar begins with one.
+    pub fn monday(self) -> Self {
+        Self::from_days(self.days() - self.weekday())
+    }
+
+    /// Its week. That of the calendar's last days is cut off after its Friday.
+    pub fn week(self) -> Week {
+        let thursday = self.days() - self.weekday() + 3;
+        let year = Self::from_days(thursday).0 / 10_000;
+        let first = Self(year * 10_000 + 101).days();
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "1..=53")]
+        let number = ((thursday - first) / 7 + 1) as u32;
+        Week(year * 100 + number)
     }
 
     /// How many days there are from this one to `last`, both counted; 0 if `last` comes before it.
@@ -218,9 +317,28 @@ mod tests {
             assert_eq!(month.digits().as_slice(), date.format("%Y%m").to_string().as_bytes());
             assert_eq!(month.first(), oracle(date.with_day(1).expect("a first day")));
             assert_eq!(day.previous(), previous);
+            assert_eq!(day.of_month(), date.day());
+            assert_eq!(
+                (day.start().0, Day::of(day.start()), Day::of(Millis(day.end().0 - 1))),
+                (days * MILLIS_PER_DAY, day, day)
+            );
+            assert_eq!(day.week().text().as_slice(), date.format("%GW%V").to_string().as_bytes());
+            assert_eq!(
+                (day.week().year(), day.week().number()),
+                (u32::try_from(date.iso_week().year()).expect("a year"), date.iso_week().week())
+            );
+            assert_eq!(day.weekday(), i64::from(date.weekday().num_days_from_monday()));
+            assert_eq!((day.monday().week(), day.monday().weekday()), (day.week(), 0));
+            assert!((0..7).contains(&day.monday().days_between(day)));
+            assert!(previous.is_none_or(|previous: Day| previous.week() <= day.week()), "order is the calendar's");
             if let Some(next) = date.succ_opt().filter(|next| next.year() <= 9999 && next.day() == 1) {
                 assert_eq!(month.last(), day);
                 assert_eq!(month.next(), oracle(next).month());
+                assert_eq!(month.next().previous(), month);
+                assert_eq!(
+                    [28, 29, 30, 31].map(|number| month.day(number)),
+                    [28, 29, 30, 31].map(|number| { oracle(date.with_day(number).unwrap_or(date)) })
+                );
             }
             assert!(previous < Some(day), "order is the calendar's");
             previous = Some(day);
@@ -257,6 +375,32 @@ mod tests {
     }
 
     #[test]
+    fn weeks_go_over_the_new_year() {
+        let week = |text: &str| Day::parse(text.as_bytes()).map(|day| String::from_utf8(day.week().text().to_vec()));
+        for (day, expected) in [
+            ("20220809", "2022W32"),
+            ("20210103", "2020W53"),
+            ("20210104", "2021W01"),
+            ("20240101", "2024W01"),
+            ("20241230", "2025W01"),
+            ("20230101", "2022W52"),
+            ("00010101", "0001W01"),
+            ("99991231", "9999W52"),
+        ] {
+            assert_eq!(week(day), Some(Ok(expected.to_string())), "{day}");
+        }
+    }
+
+    #[test]
+    fn the_constants_are_what_they_say() {
+        assert_eq!(MILLIS_PER_DAY, 86_400_000);
+        let century =
+            NaiveDate::from_ymd_opt(2100, 1, 1).expect("a date") - NaiveDate::from_ymd_opt(2000, 1, 1).expect("a date");
+        assert_eq!(century.num_days(), DAYS_PER_CENTURY);
+        assert_eq!(day_and_hour(OLDEST).0.number(), 19_730_303);
+    }
+
+    #[test]
     fn the_year_9999_is_the_last() {
         let (day, hour) = day_and_hour(Millis(END_OF_TIME.0 - 1));
         assert_eq!((day.number(), hour.number()), (99_991_231, 23));
@@ -270,6 +414,16 @@ mod tests {
             let (day, hour) = day_and_hour(Millis(at));
             prop_assert_eq!(day, oracle(instant.date_naive()));
             prop_assert_eq!(u32::from(hour.number()), instant.hour());
+        }
+
+        #[test]
+        fn days_are_added_as_chrono_adds_them(from in -719_162..=2_932_896i64, days in prop_oneof![-4_000_000..4_000_000i64, any::<i64>()]) {
+            let day = Day::from_days(from);
+            let date = NaiveDate::default() + chrono::TimeDelta::days(from);
+            let sum = chrono::TimeDelta::try_days(days).and_then(|days| date.checked_add_signed(days));
+            let expected = sum.filter(|sum| (1..=9999).contains(&sum.year())).map(oracle);
+            prop_assert_eq!(day.plus_days(days), expected);
+            prop_assert!(expected.is_none_or(|sum| day.days_between(sum) == days));
         }
 
         #[test]
