@@ -6,6 +6,7 @@ pub mod gcra;
 pub mod log;
 pub mod number;
 pub mod price;
+pub mod quota;
 pub mod ranking;
 pub mod slide;
 pub mod tally;
