@@ -3,6 +3,7 @@
 pub mod answer;
 pub mod calendar;
 pub mod gcra;
+pub mod lease;
 pub mod log;
 pub mod number;
 pub mod price;
