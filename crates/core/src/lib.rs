@@ -3,6 +3,8 @@
 pub mod answer;
 pub mod calendar;
 pub mod gcra;
+pub mod hash;
+pub mod heavy_hitters;
 pub mod lease;
 pub mod log;
 pub mod number;
