@@ -8,6 +8,7 @@ pub mod heavy_hitters;
 pub mod lease;
 pub mod log;
 pub mod number;
+pub mod partial;
 pub mod price;
 pub mod quota;
 pub mod ranking;
