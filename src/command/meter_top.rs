@@ -7,7 +7,7 @@ use crate::stats;
 use crate::store::meter::Meter;
 use crate::store::path::{MOST_LEVELS, count_of, set_key};
 use redis_meter_core::calendar::day_and_hour;
-use redis_meter_core::ranking::{Lists, Ranked, highest};
+use redis_meter_core::ranking::{Lists, highest};
 
 use super::arguments::{Options, integer, is_keyword, path as parse_path, set_once};
 use super::when::{When, WhenOptions};
@@ -109,6 +109,7 @@ impl<'a> Sets<'a> {
 
 impl Lists for Sets<'_> {
     type Error = Error;
+    type Member = OwnedStr;
 
     fn list_count(&self) -> usize {
         self.sets.len()
@@ -118,7 +119,7 @@ impl Lists for Sets<'_> {
         self.sets.iter().map(Key::len).sum()
     }
 
-    fn next(&mut self, list: usize) -> Result<Option<Ranked>, Error> {
+    fn next(&mut self, list: usize) -> Result<Option<(OwnedStr, u64)>, Error> {
         let set = &self.sets[list];
         if std::mem::replace(&mut self.begun[list], true) {
             set.advance(Order::Descending);
@@ -126,15 +127,16 @@ impl Lists for Sets<'_> {
             set.begin(Order::Descending, f64::NEG_INFINITY, f64::INFINITY);
         }
         let Some((member, score)) = set.current() else { return Ok(None) };
-        Ok(Some((member.to_vec(), count_of(score, &member)?.into())))
+        let count = count_of(score, &member)?.cast_unsigned();
+        Ok(Some((member, count)))
     }
 
     fn rewind(&mut self, list: usize) {
         self.begun[list] = false;
     }
 
-    fn count(&self, list: usize, member: &[u8]) -> Result<i128, Error> {
-        let score = self.sets[list].score(OwnedStr::new(member).as_str());
-        score.map_or(Ok(0), |score| count_of(score, member).map(i128::from))
+    fn count(&self, list: usize, member: &OwnedStr) -> Result<u64, Error> {
+        let score = self.sets[list].score(member.as_str());
+        score.map_or(Ok(0), |score| count_of(score, member).map(i64::cast_unsigned))
     }
 }

@@ -3,10 +3,15 @@
 pub mod answer;
 pub mod calendar;
 pub mod gcra;
+pub mod hash;
+pub mod heavy_hitters;
 pub mod hit;
+pub mod lease;
 pub mod log;
 pub mod number;
+pub mod partial;
 pub mod price;
+pub mod quota;
 pub mod ranking;
 pub mod slide;
 pub mod tally;

@@ -54,8 +54,13 @@ impl Terms {
         fits
     }
 
-    /// The answer to a call, and the TAT after it.
-    fn answer(self, tat: Option<i64>, now: i64, quantity: i64) -> Result<(Answer, Option<i64>), QuotaError> {
+    /// The answer to a call for cells that were waited for since `since`, and the TAT after it.
+    fn answer(
+        self,
+        tat: Option<i64>,
+        [since, now]: [i64; 2],
+        quantity: i64,
+    ) -> Result<(Answer, Option<i64>), QuotaError> {
         let in_64_bits = |number: i128| i64::try_from(number).map_err(|_| QuotaError::TooLong);
         if i128::from(self.count) * i128::from(SECOND) > i128::from(MAX_RATE) * i128::from(self.period) {
             return Err(QuotaError::TooFast);
@@ -64,9 +69,9 @@ impl Terms {
         let horizon = i128::from(now) + i128::from(in_64_bits(self.tolerance())?);
         in_64_bits(horizon)?;
 
-        let (now, quantity) = (i128::from(now), i128::from(quantity));
+        let (since, now, quantity) = (i128::from(since), i128::from(now), i128::from(quantity));
         let stored = tat.map(|tat| i128::from(tat).min(horizon));
-        let start = stored.map_or(now, |tat| tat.max(now));
+        let start = stored.map_or(since, |tat| tat.max(since));
         let (limited, retry_after, after) = if quantity > self.limit() {
             (true, None, stored)
         } else if quantity > 0 {
@@ -88,6 +93,19 @@ impl Terms {
             reset_after: Nanos(in_64_bits(reset_after)?),
         };
         Ok((answer, after.map(in_64_bits).transpose()?))
+    }
+}
+
+impl Terms {
+    /// The answer to a call, and what becomes of the stored TAT. A dry run leaves it as it is.
+    fn decision(self, tat: Option<i64>, times: [i64; 2], quantity: i64) -> Result<Decision<Nanos>, QuotaError> {
+        let (answer, after) = self.answer(tat, times, quantity)?;
+        let next = match after {
+            _ if after == tat || quantity == 0 => Next::Keep,
+            Some(after) => Next::Store(Nanos(after)),
+            None => Next::Clear,
+        };
+        Ok(Decision { answer, next })
     }
 }
 
@@ -127,6 +145,10 @@ impl Limiter {
 
     fn horizon(&self) -> Nanos {
         Nanos(self.now + self.quota.tolerance().0)
+    }
+
+    fn is_too_far_ahead(&self) -> bool {
+        self.tat.is_some_and(|tat| tat > self.horizon())
     }
 }
 
@@ -232,15 +254,20 @@ proptest! {
         (terms, (tat, now, quantity)) in any_terms().prop_flat_map(|terms| (Just(terms), call(terms))),
     ) {
         let decide = |quota: Quota| quota.decide(tat.map(Nanos), Nanos(now), quantity).map_err(|_| QuotaError::TooLong);
-        let expected = terms.answer(tat, now, quantity).map(|(answer, after)| {
-            let next = match after {
-                _ if after == tat => Next::Keep,
-                Some(after) => Next::Store(Nanos(after)),
-                None => Next::Clear,
-            };
-            Decision { answer, next }
-        });
-        prop_assert_eq!(terms.quota().and_then(decide), expected);
+        prop_assert_eq!(terms.quota().and_then(decide), terms.decision(tat, [now, now], quantity));
+    }
+
+    #[test]
+    fn every_call_for_cells_that_were_waited_for_is_answered_by_the_formula(
+        (terms, (tat, now, quantity)) in any_terms().prop_flat_map(|terms| (Just(terms), call(terms))),
+        waited in prop_oneof![1 => Just(0), 3 => magnitude()],
+    ) {
+        let since = (now - waited).max(0);
+        let decide = |quota: Quota| {
+            let decision = quota.decide_since(tat.map(Nanos), Nanos(since), Nanos(now), quantity);
+            decision.map_err(|_| QuotaError::TooLong)
+        };
+        prop_assert_eq!(terms.quota().and_then(decide), terms.decision(tat, [since, now], quantity));
     }
 }
 
@@ -315,9 +342,10 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     #[test]
-    fn no_call_leaves_a_tat_beyond_the_horizon((mut limiter, quantity) in limiter_and_quantity()) {
+    fn no_call_but_a_dry_run_leaves_a_tat_beyond_the_horizon((mut limiter, quantity) in limiter_and_quantity()) {
+        let before = limiter.tat;
         let answer = limiter.call(quantity);
-        prop_assert!(limiter.tat.is_none_or(|tat| tat <= limiter.horizon()));
+        prop_assert!(!limiter.is_too_far_ahead() || (quantity == 0 && limiter.tat == before));
         prop_assert!((0..=answer.limit).contains(&answer.remaining));
         prop_assert!((Nanos(0)..=limiter.quota.tolerance()).contains(&answer.reset_after));
     }
@@ -372,6 +400,8 @@ proptest! {
     #[test]
     fn a_whole_burst_passes_when_the_reset_is_due_and_not_before((mut limiter, quantity) in limiter_and_quantity()) {
         let Answer { limit, reset_after: Nanos(reset_after), .. } = limiter.call(quantity);
+        // A dry run tells when the reset is due once a call has repaired the state.
+        prop_assume!(!limiter.is_too_far_ahead());
         prop_assert!(limiter.would_pass(reset_after, limit));
         prop_assert!(reset_after == 0 || !limiter.would_pass(reset_after - 1, limit));
     }
@@ -533,4 +563,87 @@ proptest! {
         }
         prop_assert!(taken * terms.inc(1) <= terms.limit() * (terms.inc(1) + 1));
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(5_000))]
+
+    #[test]
+    fn a_cell_that_was_waited_for_counts_as_taken_when_it_was_due(
+        (limiter, cells) in (limiter(), magnitude()),
+        (waited, elapsed) in (prop_oneof![1 => Just(0), 3 => magnitude()], magnitude()),
+    ) {
+        let Limiter { quota, tat, now: since } = limiter;
+        prop_assume!(!limiter.is_too_far_ahead());
+        let now = since + wrapped(elapsed, i128::from(EPOCH)).min(waited);
+        let quantity = wrapped(cells, i128::from(quota.limit));
+        let decide = |since, now| quota.decide_since(tat, Nanos(since), Nanos(now), quantity).expect("instants that fit");
+        let late = decide(since, now);
+        // Due is the first instant since `since` at which the call passes.
+        let due = since + decide(since, since).answer.retry_after.map_or(0, |wait| wait.0);
+        prop_assert_eq!(late.answer.limited, due > now);
+        if late.answer.limited {
+            prop_assert_eq!(late.answer.retry_after, Some(Nanos(due - now)));
+            prop_assert_eq!(late.next, Next::Keep);
+        } else {
+            let on_time = decide(due, due);
+            prop_assert!(!on_time.answer.limited);
+            prop_assert_eq!(late.next, on_time.next);
+        }
+    }
+
+    /// Those who wait are served by timers that come late, and take what was due by then. The cells count at the
+    /// instants when they were due, at which they are as many as the rate lets pass, and no instant comes before.
+    #[test]
+    fn timers_that_come_late_keep_the_rate_and_serve_no_more_than_it(
+        terms in usual_terms(),
+        lateness in vec(0..100_000_000i64, 1..40),
+    ) {
+        let mut limiter = Limiter::new(terms);
+        let (mut due_times, mut waiting_since) = (Vec::new(), EPOCH);
+        for late in lateness {
+            let wait = limiter.call(0);
+            prop_assert!((0..=wait.limit).contains(&wait.remaining));
+            let due = limiter.tat.map_or(limiter.now, |Nanos(tat)| {
+                (tat + limiter.quota.cost(1) - limiter.quota.tolerance().0).max(limiter.now)
+            });
+            limiter.now = due + late;
+            for _ in 0..1_000 {
+                let since = Nanos(waiting_since.max(limiter.now - 100_000_000));
+                let served = limiter.quota.decide_since(limiter.tat, since, Nanos(limiter.now), 1);
+                let Decision { answer, next } = served.expect("instants that fit");
+                prop_assert!((0..=answer.limit).contains(&answer.remaining));
+                prop_assert!((0..=limiter.quota.tolerance().0).contains(&answer.reset_after.0));
+                let Next::Store(tat) = next else { break };
+                let counted_at = (tat.0 - limiter.quota.tolerance().0).max(since.0);
+                prop_assert!(counted_at <= limiter.now);
+                due_times.push(counted_at);
+                limiter.tat = Some(tat);
+            }
+            waiting_since = due_times.last().map_or(waiting_since, |&last: &i64| last.max(waiting_since));
+        }
+        never_too_many(terms, &due_times)?;
+    }
+}
+
+#[test]
+fn a_thousand_a_second_without_a_burst_is_a_thousand_a_second_by_timers_that_are_late() {
+    let mut limiter = Limiter::new(Terms { max_burst: 0, count: 1_000, period: SECOND });
+    let mut served = 0;
+    // Up to 90 ms late, and never twice as late.
+    for late in (0..).map(|turn| turn * 37 % 91 * 1_000_000) {
+        let due = limiter.tat.map_or(EPOCH, |tat| tat.0);
+        limiter.now = limiter.now.max(due + late);
+        if limiter.now > EPOCH + 10 * SECOND {
+            break;
+        }
+        loop {
+            let since = Nanos((limiter.now - 100_000_000).max(EPOCH));
+            let decision = limiter.quota.decide_since(limiter.tat, since, Nanos(limiter.now), 1);
+            let Next::Store(tat) = decision.expect("instants that fit").next else { break };
+            (served, limiter.tat) = (served + 1, Some(tat));
+        }
+        assert_eq!(served, (limiter.now - EPOCH) / 1_000_000 + 1);
+    }
+    assert!(served > 9_900, "{served}");
 }
