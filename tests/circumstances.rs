@@ -154,11 +154,6 @@ fn with_cl_throttle(program: &Program, arguments: &[&str]) -> Server {
     Server::with_module(program, "cl-throttle yes", arguments)
 }
 
-/// What Redis 7 asks for before modules are loaded while it runs.
-fn loads_modules(program: &Program) -> &'static [&'static str] {
-    if program.is_7_or_later() { &["--enable-module-command", "yes"] } else { &[] }
-}
-
 /// Readers answer; writers answer this code, alone, in transactions and scripts, and change nothing.
 fn assert_refused(redis: &mut Client, calls: &[&str], code: &str) {
     let before = redis.contents();
@@ -588,60 +583,6 @@ fn clients_that_are_killed_or_gone_while_they_wait_take_nothing() {
             assert_eq!(redis.ints("CELL.THROTTLE l 99 1 3600 0")[2], 92);
             redis.run("FLUSHALL");
         }
-    });
-}
-
-#[test]
-fn the_module_is_replaced_under_traffic_and_no_count_is_lost() {
-    on_every_program(|program| {
-        let server = Server::start(program, loads_modules(program));
-        let (end, total) = (AtomicBool::new(false), Mutex::new((0i64, 0i64, 0i64)));
-        thread::scope(|scope| {
-            for _ in 0..3 {
-                let (server, end, total) = (&server, &end, &total);
-                scope.spawn(move || {
-                    let mut redis = server.connect();
-                    // Redis 8 closes connections when the module goes, perhaps before an answer is on its way.
-                    let (mut hits, mut cells, mut unanswered) = (0, 0, 0);
-                    while !end.load(Ordering::Relaxed) {
-                        for (line, done) in [
-                            ("METER.HIT m AT 1660054277326 PATH 1 a", &mut hits),
-                            ("CELL.THROTTLE t 999999 1 3600", &mut cells),
-                        ] {
-                            match redis.try_run(line) {
-                                Ok(_) => *done += 1,
-                                Err(error) if error.starts_with("ERR unknown command") => {}
-                                Err(error) => {
-                                    assert!(program.has_redis(8, 0) && !program.is_valkey(), "{error}");
-                                    unanswered += 1;
-                                    redis = server.connect();
-                                }
-                            }
-                        }
-                    }
-                    let mut total = total.lock().expect("no panic");
-                    *total = (total.0 + hits, total.1 + cells, total.2 + unanswered);
-                });
-            }
-            let mut redis = server.connect();
-            for _ in 0..8 {
-                sleep_ms(40);
-                redis.run("MODULE UNLOAD meter");
-                sleep_ms(5);
-                redis.run(&format!("MODULE LOAD {}", module().display()));
-            }
-            sleep_ms(40);
-            end.store(true, Ordering::Relaxed);
-        });
-        let (hits, cells, unanswered) = total.into_inner().expect("no panic");
-        let mut redis = server.connect();
-        assert!(hits > 50 && cells > 50, "{hits} {cells}");
-        let counted = redis.ints(&format!("METER.HIT m AT {AT} BY 0"))[0];
-        let taken = 1_000_000 - redis.ints("CELL.THROTTLE t 999999 1 3600 0")[2];
-        assert!((hits..=hits + unanswered).contains(&counted), "{hits} {counted} {unanswered}");
-        assert!((cells..=cells + unanswered).contains(&taken), "{cells} {taken} {unanswered}");
-        assert!(counted - hits + taken - cells <= unanswered);
-        assert_eq!(redis.counts("METER.TOP m DAY 20220809"), [("a".to_owned(), counted)]);
     });
 }
 

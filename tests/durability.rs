@@ -126,55 +126,6 @@ fn limits_and_counts_go_on_after_a_restart() {
 }
 
 #[test]
-fn the_module_can_be_unloaded_and_loaded_again_and_all_state_goes_on() {
-    on_every_program(|program| {
-        // Redis 6.2 lets modules be loaded at any time, and does not know the option.
-        let allow: &[&str] = if program.is_7_or_later() { &["--enable-module-command", "yes"] } else { &[] };
-        let server = Server::start(program, allow);
-        let mut redis = server.connect();
-        for round in 1..=3 {
-            assert_eq!(redis.ints(&format!("METER.HIT m AT {AT}")), [round, round, 1]);
-            redis.run("CELL.THROTTLE u 9 1 3600");
-            let before = redis.contents();
-            redis.run("MODULE UNLOAD meter");
-            assert!(redis.try_run("METER.HIT m").is_err());
-            assert_eq!(redis.contents(), before);
-            redis.run(&format!("MODULE LOAD {}", testkit::module().display()));
-            assert_eq!(redis.ints("CELL.THROTTLE u 9 1 3600 0")[2], 10 - round);
-        }
-    });
-}
-
-#[test]
-fn connections_that_have_used_the_module_outlive_its_unloading_or_are_closed() {
-    on_every_program(|program| {
-        let allow: &[&str] = if program.is_7_or_later() { &["--enable-module-command", "yes"] } else { &[] };
-        let mut server = Server::start(program, allow);
-        let (mut redis, mut idle) = (server.connect(), server.connect());
-        idle.run("PING");
-        let mut users: Vec<_> = (0..4).map(|_| server.connect()).collect();
-        for (place, user) in users.iter_mut().enumerate() {
-            if place == 3 {
-                user.run("MULTI");
-                user.run(&format!("METER.HIT m AT {AT}"));
-                user.run("PING");
-            } else {
-                user.run(&format!("METER.HIT m AT {AT}"));
-            }
-        }
-        redis.run("MODULE UNLOAD meter");
-        for user in &mut users {
-            // Redis 8 would end on the next call of such a connection.
-            assert!(user.try_run(&format!("METER.HIT m AT {AT}")).is_err());
-        }
-        assert!(server.is_alive(), "{}", server.log());
-        idle.run("PING");
-        redis.run(&format!("MODULE LOAD {}", testkit::module().display()));
-        assert_eq!(server.connect().ints(&format!("METER.HIT m AT {AT}")), [4, 4, 1]);
-    });
-}
-
-#[test]
 fn replicas_serve_kpi_and_refuse_writers() {
     on_every_program(|program| {
         let primary = Server::start(program, &[]);

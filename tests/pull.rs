@@ -260,23 +260,6 @@ fn a_primary_that_becomes_a_replica_lets_its_clients_go() {
 }
 
 #[test]
-fn the_module_stays_while_clients_wait_and_goes_when_they_have_left() {
-    on_every_program(|program| {
-        let allow: &[&str] = if program.is_7_or_later() { &["--enable-module-command", "yes"] } else { &[] };
-        let server = Server::start(program, allow);
-        let mut redis = server.connect();
-        redis.run("LPUSH q a b");
-        pull(&mut redis, "CELL.PULL q l 0 1 60");
-        let waiter = waiting(&server, "CELL.PULL q l 0 1 60 TIMEOUT 0.3");
-        assert!(redis.try_run("MODULE UNLOAD meter").is_err(), "a client waits");
-        assert_eq!(answer(waiter).0, cells([]));
-        // No alarm outlives the client that it was for.
-        eventually("the module goes", || redis.try_run("MODULE UNLOAD meter").is_ok());
-        assert_eq!(redis.strings("LRANGE q 0 -1"), ["b"]);
-    });
-}
-
-#[test]
 fn while_writes_are_paused_nothing_is_taken() {
     on_every_program(|program| {
         if !program.is_7_or_later() {

@@ -96,15 +96,21 @@ fn module_loadex_takes_configs_and_arguments() {
         if !program.is_7_or_later() {
             return;
         }
-        let server = Server::bare(program, &["--enable-module-command", "yes"]);
-        let mut redis = server.connect();
+        // It cannot be unloaded: each load has a server of its own.
+        let start = || Server::bare(program, &["--enable-module-command", "yes"]);
         let module = testkit::module().display();
+        let server = start();
+        let mut redis = server.connect();
         redis.run(&format!("MODULE LOADEX {module} CONFIG meter.retention-days 30 ARGS cl-throttle yes"));
         assert_eq!(redis.strings("CONFIG GET meter.retention-days"), ["meter.retention-days", "30"]);
         redis.run("CL.THROTTLE u 2 1 60");
-        redis.run("MODULE UNLOAD meter");
-        assert!(redis.try_run(&format!("MODULE LOADEX {module} CONFIG meter.retention-days x")).is_err());
-        assert!(redis.try_run(&format!("MODULE LOADEX {module} CONFIG meter.unknown 1")).is_err());
+        for wrong in ["meter.retention-days x", "meter.unknown 1"] {
+            let mut server = start();
+            assert!(server.connect().try_run(&format!("MODULE LOADEX {module} CONFIG {wrong}")).is_err());
+            server.assert_alive("MODULE LOADEX with a wrong config");
+        }
+        let server = start();
+        let mut redis = server.connect();
         redis.run(&format!("MODULE LOADEX {module}"));
         assert_eq!(redis.strings("CONFIG GET meter.retention-days"), ["meter.retention-days", "0"]);
     });

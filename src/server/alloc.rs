@@ -2,6 +2,8 @@
 //! the alignment that Rust asks for and a server may not give. A server that keeps the size in front of each block
 //! (`MALLOC=libc` without `malloc_usable_size`, as on musl) returns addresses that are aligned to that size field alone.
 
+#![cfg_attr(test, allow(dead_code, reason = "unit tests have no server to ask, and keep their own allocator"))]
+
 use std::alloc::{GlobalAlloc, Layout};
 use std::ffi::c_void;
 use std::ptr;
