@@ -3,6 +3,7 @@
 //! `fuzz/` has a target for each, which searches for bytes that break it; `tests/corpus.rs` replays the inputs in
 //! `fuzz/corpus/`, in every run of the tests. Each property compares with a model that is written differently: wider
 //! integers, the standard library, chrono, or a list of everything that happened.
+#![forbid(unsafe_code)]
 #![allow(clippy::missing_panics_doc, reason = "to panic is how a property reports that it does not hold")]
 
 mod bytes;
