@@ -22,7 +22,7 @@ pub trait Lists {
     /// How many members they have, added up.
     fn members(&self) -> usize;
 
-    /// The member of a list that follows the one answered last.
+    /// The member of a list after the one returned last.
     fn next(&mut self, list: usize) -> Result<Option<Ranked>, Self::Error>;
 
     /// Goes back to the start of a list.
