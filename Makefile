@@ -1,4 +1,10 @@
-.PHONY: help demo run build test lint bench bench-quick performance scale hot-key instructions leaks docs servers clients setup
+# The toolchain of rust-toolchain.toml, or an installed one of the same version, so that nothing need be fetched.
+same_toolchain := $(shell scripts/same-toolchain)
+ifneq ($(same_toolchain),)
+export RUSTUP_TOOLCHAIN := $(same_toolchain)
+endif
+
+.PHONY: help demo run build test lint advisories fuzz soak dist draft-release bench bench-quick performance scale hot-key instructions leaks docs servers clients setup
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "make %-12s %s\n", $$1, $$2 }'
@@ -15,10 +21,23 @@ build: setup ## target/release/libredis_meter.so
 test: build servers clients ## every test, on every server that can be had
 	cargo test --workspace --locked
 
-lint: setup ## formatting, clippy without a warning, and figures as they are recorded
+lint: setup ## formatting, clippy, rustdoc, scripts, workflows, licences, and figures as they are recorded
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items --locked
+	@scripts/lint-scripts
+	@scripts/check-workflows
+	@scripts/check-dependencies
 	@scripts/draw-performance --check
+
+advisories: ## the dependencies against the RustSec database, which is fetched
+	@scripts/check-dependencies advisories
+
+fuzz: setup ## search for inputs that break a property, a minute for each (METER_FUZZ_SECONDS)
+	@scripts/fuzz
+
+soak: build servers ## everything at once on every server, ten minutes (METER_SOAK_SECONDS)
+	METER_SOAK_SECONDS=$${METER_SOAK_SECONDS:-600} cargo test --locked --test soak -- --nocapture
 
 bench: build servers ## the commands beside what they replace and beside redis-cell, as ratios
 	@scripts/fetch-redis-cell
@@ -51,6 +70,12 @@ leaks: build servers ## a few thousand mixed calls under valgrind: nothing lost,
 
 docs: build ## the pictures of docs/limiters.md, drawn from real calls
 	@scripts/with-server scripts/draw-limiters
+
+dist: build ## dist/: the module and its pages, packed, with checksums
+	@scripts/dist
+
+draft-release: ## a draft release of the tag that is checked out, with dist/ and its section of the changelog
+	@scripts/draft-release
 
 servers: ## fetch the servers that the tests run against
 	@scripts/fetch-servers

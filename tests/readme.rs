@@ -160,3 +160,59 @@ fn every_picture_that_a_page_shows_is_there() {
         }
     }
 }
+
+/// The pages that stand at the root of the project, and those of docs/.
+fn pages() -> Vec<Document> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let entries = fs::read_dir(root).expect("the project").map(|entry| entry.expect("an entry").path());
+    let mut pages: Vec<Document> = entries
+        .filter(|path| path.extension().is_some_and(|end| end == "md") && !path.ends_with("README.md"))
+        .map(|path| Document {
+            name: path.file_name().expect("a name").to_string_lossy().into_owned(),
+            text: fs::read_to_string(&path).expect("a text"),
+        })
+        .collect();
+    pages.extend(documents());
+    pages
+}
+
+impl Document {
+    /// Its text without what stands in code blocks.
+    fn prose(&self) -> String {
+        self.text.split("```").step_by(2).collect()
+    }
+
+    /// The names by which links reach its headings.
+    fn anchors(&self) -> Vec<String> {
+        let headings = self.prose();
+        let headings =
+            headings.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
+        let is_kept = |letter: &char| letter.is_alphanumeric() || matches!(letter, '-' | '_' | ' ');
+        headings.map(|text| text.to_lowercase().chars().filter(is_kept).collect::<String>().replace(' ', "-")).collect()
+    }
+}
+
+#[test]
+fn every_link_of_a_page_leads_to_a_file_and_a_heading_that_are_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let pages = pages();
+    for page in &pages {
+        let here = root.join(&page.name);
+        let prose = page.prose();
+        for (at, _) in prose.match_indices("](") {
+            let link = prose[at + 2..].split(')').next().expect("a link");
+            if link.starts_with("https://") {
+                continue;
+            }
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() { here.clone() } else { here.with_file_name("").join(file) };
+            let target = target.canonicalize().unwrap_or_else(|_| panic!("{}: {link}", page.name));
+            if anchor.is_empty() {
+                continue;
+            }
+            let found = pages.iter().find(|page| root.join(&page.name).canonicalize().is_ok_and(|path| path == target));
+            let anchors = found.unwrap_or_else(|| panic!("{}: {link} is no page", page.name)).anchors();
+            assert!(anchors.iter().any(|known| known == anchor), "{}: {link}: no such heading", page.name);
+        }
+    }
+}

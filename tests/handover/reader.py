@@ -185,8 +185,9 @@ def main():
     spec = importlib.util.spec_from_file_location("example", sys.argv[1])
     example = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(example)
-    for order in open(0, encoding="utf-8", errors="surrogateescape"):
-        print(obey(example, order), flush=True)
+    with open(0, encoding="utf-8", errors="surrogateescape") as orders:
+        for order in orders:
+            print(obey(example, order), flush=True)
 
 
 main()

@@ -1,8 +1,8 @@
-//! The answer that every limiter gives, the five integers of the rate-limiting commands, and what becomes of its state.
+//! What every limiter returns, the five integers of the rate-limiting commands, and what happens to its state.
 
 use crate::time::Nanos;
 
-/// What a limiter says of one call.
+/// The result of one call to a limiter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// Whether the call was refused.
@@ -13,27 +13,27 @@ pub struct Answer {
     pub remaining: i64,
     /// Span until this same call would pass. `None` when it was not limited, and when it can never pass.
     pub retry_after: Option<Nanos>,
-    /// Span until the limiter is as good as new.
+    /// Span until the limiter is fully replenished.
     pub reset_after: Nanos,
 }
 
-/// What becomes of a limiter's stored state.
+/// What happens to a limiter's stored state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next<S> {
-    /// It stays as it is, or stays absent.
+    /// It stays as it is, or absent.
     Keep,
     /// This replaces it.
     Store(S),
-    /// The limiter is full again: no state is the same as this state.
+    /// It is deleted: the limiter is full again, which is what no state means.
     Clear,
 }
 
-/// The answer to a call, and the state that it leaves.
+/// The result of a call, and the state after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decision<S> {
-    /// What the caller is told.
+    /// What the caller gets.
     pub answer: Answer,
-    /// What becomes of the stored state.
+    /// What happens to the stored state.
     pub next: Next<S>,
 }
 
@@ -41,7 +41,7 @@ pub struct Decision<S> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooLong;
 
-/// The unit of the two spans of an answer.
+/// The unit of the two spans of a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
     /// Whole seconds, the default.
@@ -62,7 +62,7 @@ impl Unit {
 
 impl Answer {
     /// The five integers of the reply: limited, limit, remaining, retry_after (-1 for `None`), reset_after. Spans are
-    /// rounded up, so that who waits as told is never early.
+    /// rounded up, so that a client that waits `retry_after` is never refused for being early.
     pub fn integers(&self, unit: Unit) -> [i64; 5] {
         let retry_after = self.retry_after.map_or(-1, |span| unit.round_up(span));
         [i64::from(self.limited), self.limit, self.remaining, retry_after, unit.round_up(self.reset_after)]

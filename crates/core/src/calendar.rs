@@ -1,4 +1,4 @@
-//! UTC days and hours of the proleptic Gregorian calendar, as Redis keys and answers write them.
+//! UTC days and hours of the proleptic Gregorian calendar, as they are written in keys and replies.
 
 use crate::time::Millis;
 
@@ -19,11 +19,11 @@ pub const OLDEST: Millis = Millis(100_000_000_000);
 /// The first millisecond after the year 9999, the last that eight digits can write.
 pub const END_OF_TIME: Millis = Millis(253_402_300_800_000);
 
-/// A day of the years 1 to 9999, held as the number `yyyymmdd` that it is written as: order is the calendar's.
+/// A day of the years 1 to 9999, stored as the number `yyyymmdd` that it is written as: order is the calendar's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Day(u32);
 
-/// A month of the years 1 to 9999, held as the number `yyyymm` that it is written as.
+/// A month of the years 1 to 9999, stored as the number `yyyymm` that it is written as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Month(u32);
 

@@ -51,9 +51,9 @@ impl Quota {
         self.tolerance
     }
 
-    /// The answer to a call for `quantity` cells at `now` on a stored TAT: positive takes, 0 looks, negative gives
-    /// back. A TAT beyond `now` + tolerance (a raised rate, a clock that jumped) is read as that, and stored as that by a
-    /// call that takes or gives back.
+    /// The result of a call for `quantity` cells at `now` on a stored TAT: positive takes, 0 is a dry run, negative is
+    /// a refund. A TAT beyond `now` + tolerance (a raised rate, a clock that jumped) is read as that, and stored as that by a
+    /// call that takes or refunds.
     ///
     /// # Errors
     /// If `now` + tolerance does not fit.
@@ -76,7 +76,7 @@ impl Quota {
         quantity: i64,
     ) -> Result<Decision<Nanos>, TooLong> {
         let horizon = now.0.checked_add(self.tolerance.0).ok_or(TooLong)?;
-        // No `clamp`, which would look whether the bounds are in order.
+        // No `clamp`, which would check that the bounds are in order.
         let start = tat.map_or(since.0, |tat| tat.0.max(since.0).min(horizon));
         let untouched = match tat {
             Some(tat) if tat.0 > horizon => Next::Store(Nanos(horizon)),
@@ -97,7 +97,7 @@ impl Quota {
         } else if quantity == 0 {
             (false, None, start, Next::Keep)
         } else {
-            // Whoever gives back a whole burst or more ends at full, so no more than that need be computed.
+            // A refund of a whole burst or more ends at full, so no more than that need be computed.
             let returned = self.cost(quantity.checked_neg().map_or(self.limit, |given| given.min(self.limit)));
             let end = (start - returned).max(now.0);
             let next = match tat {

@@ -1,4 +1,5 @@
 //! What is true without Redis: pure functions from a state, a request and an instant to an answer and a new state.
+#![forbid(unsafe_code)]
 
 pub mod answer;
 pub mod calendar;

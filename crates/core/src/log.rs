@@ -1,11 +1,11 @@
-//! The sliding log: every cell is remembered for a period, so that no period, wherever it begins, holds more than the
-//! limit. Exact, and as large as its limit.
+//! The sliding log: the time of every cell is stored for a period, so that no period, wherever it begins, has more than
+//! the limit. Exact, and as large as its limit.
 
 use crate::time::{Micros, Nanos};
 
 use super::answer::{Answer, Decision, Next, TooLong};
 
-/// The most cells that a log may hold.
+/// The most cells that a log may have.
 pub const MAX_LIMIT: i64 = 1_000_000;
 
 /// How much any period takes.
@@ -30,14 +30,14 @@ pub trait Cells {
 /// How a log changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// The oldest so many are out of view and leave, and so many are added now.
+    /// The oldest are out of view and are removed; new ones are added at now.
     Take {
         /// How many of the oldest cells have left the window.
         out_of_view: i64,
         /// How many cells are added; ≥ 1.
         cells: i64,
     },
-    /// The newest so many leave.
+    /// The newest are removed.
     Return {
         /// How many of the newest cells are removed; ≥ 1.
         cells: i64,
@@ -47,7 +47,7 @@ pub enum Change {
 }
 
 impl Policy {
-    /// The answer to a call for `quantity` cells at `now`: positive takes, 0 looks, negative gives back.
+    /// The result of a call for `quantity` cells at `now`: positive takes, 0 is a dry run, negative is a refund.
     ///
     /// # Errors
     /// If a period from `now` does not fit.
@@ -69,7 +69,7 @@ impl Policy {
             if quantity > self.limit {
                 (true, None, held, newest, untouched)
             } else if quantity > 0 {
-                // With so many and all that are newer there would be one too many.
+                // With this cell and all newer ones there would be one too many.
                 let blocking = cells.nth_newest(self.limit - quantity + 1);
                 (true, blocking.map(|time| Nanos(leaves(time))), held, newest, untouched)
             } else if quantity == 0 || newest.is_none() {

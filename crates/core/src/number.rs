@@ -57,7 +57,7 @@ fn parse_many(digits: &[u8]) -> Option<u64> {
     parse_few(number, rest)
 }
 
-/// The number that eight digits write, all at once: a TAT or a timestamp has so many that it shows.
+/// The number that eight digits write, all at once: in a TAT or a timestamp the difference can be measured.
 #[inline(always)]
 pub(crate) fn parse_eight(digits: [u8; 8]) -> Option<u32> {
     let text = u64::from_le_bytes(digits);

@@ -78,7 +78,7 @@ impl Price {
         Ok(Self { digits, decimals: fraction.len() })
     }
 
-    /// The cost of `units` with so many decimals, at least the price's own.
+    /// The cost of `units`, written with `decimals` decimals (at least the price's own).
     fn times(self, units: u128, decimals: usize) -> Result<u128, TooHigh> {
         let zeroes = u32::try_from(decimals - self.decimals).map_err(|_| TooHigh)?;
         // Of zero units the price may be too high to be written with these decimals.

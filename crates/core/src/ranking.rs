@@ -27,7 +27,7 @@ pub trait Lists {
     /// How many members they have, added up.
     fn members(&self) -> usize;
 
-    /// The member of a list that follows the one answered last, and its count.
+    /// The member of a list after the one returned last, and its count.
     ///
     /// # Errors
     /// The list cannot be read.

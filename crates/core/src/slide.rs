@@ -33,7 +33,7 @@ pub struct Slide {
 }
 
 impl Policy {
-    /// The answer to a call for `quantity` cells at `now`: positive takes, 0 looks, negative gives back. State of another
+    /// The result of a call for `quantity` cells at `now`: positive takes, 0 is a dry run, negative is a refund. State of another
     /// period, or of a window that has not begun, is carried into the current window.
     ///
     /// # Errors
@@ -43,13 +43,13 @@ impl Policy {
         let slide = self.at(stored, now);
         let estimate = slide.estimate(now);
         // State that would stay in view for longer than any of this period could is brought within it at once, so that a
-        // clock that has gone back, or a period that was longer, does not refuse what the answer has promised.
+        // clock that has gone back, or a period that was longer, does not refuse what `retry_after` has promised.
         let reach = Nanos(slide.start.0 + 2 * self.period.0);
         let untouched = match stored {
             Some(stored) if stored.start > now || stored.end() > reach => Next::Store(slide),
             _ => Next::Keep,
         };
-        // What is not stored goes on as it was, by its own period: that is what a later call will meet.
+        // If nothing is stored, the old state continues with its own period: that is what a later call will read.
         let kept = match (stored, untouched) {
             (Some(stored), Next::Keep) => stored,
             _ => slide,
@@ -109,7 +109,7 @@ impl Policy {
         }
     }
 
-    /// The first instant at which `quantity` (≤ limit) more cells fit, if nobody takes any until then. There is one in
+    /// The first instant at which `quantity` (≤ limit) more cells fit, if no other call takes any until then. There is one in
     /// this window if the current count alone leaves room; else in the next one, where the current count is the previous.
     fn passes_at(&self, slide: Slide, quantity: i64) -> i64 {
         let (room, period) = (self.limit - quantity, slide.period.0);

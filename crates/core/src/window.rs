@@ -6,14 +6,14 @@ use crate::time::{Millis, Nanos};
 
 use super::answer::{Answer, Decision, Next, TooLong};
 
-/// How much a window takes, how long it lasts, and for how long a call beyond it shuts the key.
+/// How much a window takes, how long it lasts, and for how long a call beyond it blocks the key.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
     /// 1..2⁶³ − 1, so that one more fits.
     pub limit: i64,
     /// The length of the window; > 0.
     pub period: Millis,
-    /// For how long the first call beyond the limit shuts the key.
+    /// For how long the first call beyond the limit blocks the key.
     pub block: Option<Millis>,
 }
 
@@ -27,7 +27,7 @@ pub struct Window {
 }
 
 impl Policy {
-    /// The answer to a call for `quantity` cells at `now`: positive takes, 0 looks, negative gives back. A window without
+    /// The result of a call for `quantity` cells at `now`: positive takes, 0 is a dry run, negative is a refund. A window without
     /// an end is given one, and one that ends later than a new window would is cut to that; a block is not.
     ///
     /// # Errors
@@ -90,7 +90,7 @@ impl Policy {
         count == self.limit + 1 || (self.block.is_some() && count > self.limit)
     }
 
-    /// When a window that is held ends, no later than a new one, or a block, would.
+    /// When a stored window ends, no later than a new one, or a block, would.
     fn bounded_end(&self, window: Window, fresh_end: Millis, block_end: Option<Millis>) -> Millis {
         let latest = match block_end {
             Some(block_end) if self.is_block(window.count) => fresh_end.max(block_end),

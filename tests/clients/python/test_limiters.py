@@ -6,8 +6,8 @@ node of a cluster: tests/clients.rs starts them.
 
 import asyncio
 import os
-import time
 import threading
+import time
 import unittest
 
 import redis

@@ -1,5 +1,5 @@
 //! What GCRA promises: the contract's formula to the nanosecond, on any numbers and any stored state; the same
-//! decisions as another implementation; and no more cells than the rate, whoever asks however often.
+//! decisions as another implementation; and no more cells than the rate, regardless of who calls, and how often.
 
 use super::*;
 use governor::clock::{Clock, FakeRelativeClock};
@@ -373,9 +373,9 @@ proptest! {
     fn a_look_repeats_the_last_answer_and_changes_nothing((mut limiter, quantity) in limiter_and_quantity()) {
         let answer = limiter.call(quantity);
         let left = limiter.tat;
-        let look = Answer { limited: false, retry_after: None, ..answer };
-        prop_assert_eq!(limiter.call(0), look);
-        prop_assert_eq!(limiter.call(0), look);
+        let dry_run = Answer { limited: false, retry_after: None, ..answer };
+        prop_assert_eq!(limiter.call(0), dry_run);
+        prop_assert_eq!(limiter.call(0), dry_run);
         prop_assert_eq!(limiter.tat, left);
     }
 
@@ -407,7 +407,7 @@ proptest! {
     }
 }
 
-/// The instants of the cells that a caller gets who asks for `quantity` so many times, pausing when refused; and the
+/// The instants of the cells that a caller gets that calls for `quantity` a number of times, pausing when refused; and the
 /// instant of the next call.
 fn taken_greedily(terms: Terms, quantity: i64, calls: u32, pause: impl Fn(i64) -> i64) -> (Vec<i64>, i64) {
     let cells = usize::try_from(quantity).expect("taken, not given back");
@@ -439,7 +439,7 @@ fn never_too_many(terms: Terms, taken: &[i64]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// Who asks for `quantity` on every tick is at no instant more than one call behind limit + T × count / period (whose
+/// A caller for `quantity` on every tick is at no instant more than one call behind limit + T × count / period (whose
 /// tolerance is rounded down to a nanosecond), plus the tick that each call may come late if no burst makes up for it.
 fn never_too_few(terms: Terms, quantity: i64, taken: &[i64], until: i64) -> Result<(), TestCaseError> {
     let (period, count, quantity) = (i128::from(terms.period), i128::from(terms.count), i128::from(quantity));
@@ -455,7 +455,7 @@ fn never_too_few(terms: Terms, quantity: i64, taken: &[i64], until: i64) -> Resu
 }
 
 #[test]
-fn whoever_asks_on_every_tick_gets_the_rate_and_no_more() -> Result<(), TestCaseError> {
+fn a_caller_on_every_tick_gets_the_rate_and_no_more() -> Result<(), TestCaseError> {
     for count in [1_100, 1_500, 5_000, 10_000, 100_000] {
         for max_burst in [0, 5, 50] {
             let terms = Terms { max_burst, count, period: SECOND };
@@ -469,7 +469,7 @@ fn whoever_asks_on_every_tick_gets_the_rate_and_no_more() -> Result<(), TestCase
 
 proptest! {
     #[test]
-    fn whoever_waits_as_told_gets_the_rate_and_no_more(
+    fn a_caller_that_waits_retry_after_gets_the_rate_and_no_more(
         (max_burst, count, period, quantity) in (0..200i64, magnitude(), magnitude(), magnitude()),
     ) {
         let period = wrapped(period, 1 << 44);

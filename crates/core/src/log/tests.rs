@@ -194,7 +194,7 @@ fn near(anchor: i128, bounds: RangeInclusive<i64>) -> impl Strategy<Value = i64>
     })
 }
 
-/// Terms whose periods last at most so many ns.
+/// Terms whose periods last at most that many ns.
 fn terms_within(longest: i64) -> impl Strategy<Value = Terms> {
     let period = prop_oneof![
         2 => near(i128::from(TICK), 1..=longest),
@@ -298,9 +298,9 @@ fn a_cell_leaves_exactly_one_period_after_it_was_taken() {
     assert_eq!(limiter.call(1), answered(true, 0, Some(TICK), 20 * SECOND + TICK));
     limiter.wait(1);
     assert_eq!(limiter.call(0), answered(false, 1, None, 20 * SECOND));
-    assert_eq!(limiter.cells.0.len(), 3, "a look trims nothing");
+    assert_eq!(limiter.cells.0.len(), 3, "a dry run trims nothing");
     assert_eq!(limiter.call(1), answered(false, 0, None, MINUTE));
-    assert_eq!(limiter.cells.0.len(), 3, "what has left is trimmed by who takes");
+    assert_eq!(limiter.cells.0.len(), 3, "cells out of view are trimmed by a call that takes");
 }
 
 #[test]
@@ -354,7 +354,7 @@ proptest! {
 
     /// Told from outside, by a record of what has passed.
     #[test]
-    fn no_period_passes_more_than_the_limit_and_nobody_is_refused_but_for_that(
+    fn no_period_passes_more_than_the_limit_and_no_call_is_refused_otherwise(
         (terms, calls) in (1..=12i64, prop_oneof![1..=20 * TICK, 1..=SECOND])
             .prop_map(|(limit, period)| Terms { limit, period })
             .prop_flat_map(|terms| {
@@ -482,9 +482,9 @@ proptest! {
     fn a_look_repeats_the_last_answer_and_changes_nothing((mut limiter, quantity) in limiter_and_quantity()) {
         let answer = limiter.call(quantity);
         let left = limiter.cells.clone();
-        let look = Answer { limited: false, retry_after: None, ..answer };
-        prop_assert_eq!(limiter.call(0), look);
-        prop_assert_eq!(limiter.call(0), look);
+        let dry_run = Answer { limited: false, retry_after: None, ..answer };
+        prop_assert_eq!(limiter.call(0), dry_run);
+        prop_assert_eq!(limiter.call(0), dry_run);
         prop_assert_eq!(limiter.cells, left);
     }
 

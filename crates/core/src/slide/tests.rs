@@ -130,7 +130,7 @@ impl Terms {
         Ok((answer, after))
     }
 
-    /// The state with so many cells fewer: the current window's first, then the estimate of the previous one's.
+    /// The state with that many cells fewer: the current window's first, then the estimate of the previous one's.
     fn returned(self, seen: Slide, now: i128, cells: i128) -> Option<Slide> {
         let from_current = cells.min(i128::from(seen.current));
         let without = Slide { current: seen.current - in_64_bits(from_current), ..seen };
@@ -317,7 +317,7 @@ fn windows_are_aligned_and_the_previous_one_counts_by_its_share_in_view() {
     assert_eq!(limiter.slide, Some(first), "the window has begun before its first cell");
     limiter.wait(30 * SECOND);
     assert_eq!(limiter.call(0), answered(false, 4, None, 45 * SECOND), "three quarters of the 8 are in view");
-    assert_eq!(limiter.slide, Some(first), "a look changes nothing");
+    assert_eq!(limiter.slide, Some(first), "a dry run changes nothing");
     assert_eq!(limiter.call(5), answered(true, 4, Some(7_500_000_000), 45 * SECOND));
     assert_eq!(limiter.call(3), answered(false, 1, None, 105 * SECOND));
     let second = Slide { start: Nanos(EPOCH + MINUTE), period: Nanos(MINUTE), current: 3, previous: 8 };
@@ -473,7 +473,7 @@ proptest! {
     }
 
     #[test]
-    fn with_another_period_nobody_waits_longer_than_two_of_it_however_often_they_ask(
+    fn with_another_period_no_caller_waits_longer_than_two_of_it_however_often_it_calls(
         mut limiter in limiter(),
         terms in roomy_terms(),
         moments in vec(0..=99i64, 0..8),
@@ -517,9 +517,9 @@ proptest! {
     fn a_look_repeats_the_last_answer_and_changes_nothing((mut limiter, quantity) in limiter_and_quantity()) {
         let answer = limiter.call(quantity);
         let left = limiter.slide;
-        let look = Answer { limited: false, retry_after: None, ..answer };
-        prop_assert_eq!(limiter.call(0), look);
-        prop_assert_eq!(limiter.call(0), look);
+        let dry_run = Answer { limited: false, retry_after: None, ..answer };
+        prop_assert_eq!(limiter.call(0), dry_run);
+        prop_assert_eq!(limiter.call(0), dry_run);
         prop_assert_eq!(limiter.slide, left);
     }
 
@@ -554,7 +554,7 @@ proptest! {
     }
 }
 
-/// Whoever was told to wait so long is refused until then, and told the same, at whatever percentages of it they ask.
+/// A caller that got `wait` as its retry_after is refused until then, with the same instant, at whatever percentages of it it calls.
 fn keeps_its_promise(
     limiter: &mut Limiter,
     quantity: i64,
@@ -681,7 +681,7 @@ proptest! {
 }
 
 #[test]
-fn whoever_comes_at_the_end_of_a_window_gets_as_many_more_as_have_left_the_view() {
+fn a_caller_at_the_end_of_a_window_gets_as_many_more_as_have_left_the_view() {
     let terms = Terms { limit: 10, period: MINUTE };
     let mut limiter = Limiter::new(terms);
     limiter.wait(MINUTE - 1);

@@ -51,7 +51,7 @@ impl Terms {
         let latest = if !shut {
             Some(whole)
         } else {
-            self.block.map(|_| now + i128::from(self.longest())) // How long another caller's block lasts, nobody knows.
+            self.block.map(|_| now + i128::from(self.longest())) // How long another caller's block lasts is not stored.
         };
         let end = match (end, latest) {
             (Some(end), _) if end <= now => return None,
@@ -305,7 +305,7 @@ fn a_block_shuts_the_key_for_a_day_from_the_fourth_try() {
     assert_eq!(limiter.window, Some(Window { count: 4, end: Some(Millis(EPOCH + MINUTE + DAY)) }));
     limiter.wait(HOUR);
     assert_eq!(limiter.call(1).retry_after, Some(Millis(DAY - HOUR).nanos()), "a later one does not start it again");
-    assert_eq!(limiter.call(-3).remaining, 0, "nobody opens it by giving back");
+    assert_eq!(limiter.call(-3).remaining, 0, "a refund does not end a block");
     limiter.terms.block = None;
     assert_eq!(limiter.call(1).retry_after, Some(Millis(DAY - HOUR).nanos()), "nor by leaving out BLOCK");
     limiter.wait(DAY - HOUR);
@@ -445,7 +445,7 @@ proptest! {
     }
 
     #[test]
-    fn whoever_keeps_calling_while_refused_prolongs_nothing(
+    fn a_caller_that_keeps_calling_while_refused_extends_nothing(
         (mut limiter, calls) in roomy_terms().prop_flat_map(|terms| {
             (limiter_of(terms), vec((up_to(terms.limit), 0..=terms.longest()), 1..10))
         }),
@@ -490,9 +490,9 @@ proptest! {
     fn a_look_repeats_the_last_answer_and_changes_nothing((mut limiter, quantity) in limiter_and_quantity()) {
         let answer = limiter.call(quantity);
         let left = limiter.window;
-        let look = Answer { limited: false, retry_after: None, ..answer };
-        prop_assert_eq!(limiter.call(0), look);
-        prop_assert_eq!(limiter.call(0), look);
+        let dry_run = Answer { limited: false, retry_after: None, ..answer };
+        prop_assert_eq!(limiter.call(0), dry_run);
+        prop_assert_eq!(limiter.call(0), dry_run);
         prop_assert_eq!(limiter.window, left);
     }
 
@@ -502,10 +502,10 @@ proptest! {
         cells in magnitude(),
     ) {
         limiter.call(i64::MAX); // A window that ends too late is cut.
-        let look = limiter.call(0);
+        let dry_run = limiter.call(0);
         let left = limiter.window;
-        let quantity = look.limit.saturating_add(cells);
-        prop_assert_eq!(limiter.call(quantity), Answer { limited: true, ..look });
+        let quantity = dry_run.limit.saturating_add(cells);
+        prop_assert_eq!(limiter.call(quantity), Answer { limited: true, ..dry_run });
         prop_assert_eq!(limiter.window, left);
     }
 
@@ -574,7 +574,7 @@ proptest! {
         prop_assert!(limiter.would_pass(terms.period, terms.limit));
     }
 
-    /// With another limit a count of one more is a block, whoever has left it: then its end holds.
+    /// With another limit a count of one more is a block, regardless of which call has left it: then its end holds.
     #[test]
     fn with_other_numbers_no_wait_is_longer_than_theirs((mut limiter, terms, quantity) in (
         limiter(),
