@@ -9,6 +9,7 @@ use std::marker::PhantomData;
 
 use redis_meter_core::answer::{Answer, Decision, Next, TooLong, Unit};
 use redis_meter_core::number::parse_integer;
+use redis_meter_core::partial::{Partial, as_many_as_fit};
 use redis_meter_core::time::Micros;
 
 use crate::server::{
@@ -179,9 +180,8 @@ impl<'a, L: Limiter> Request<'a, L> {
             }
             return Ok((decision, None));
         }
-        let free = L::decide(&self.policy, state, now, 0).map_err(too_long)?.answer.remaining;
-        let taken = self.quantity.min(free).min(L::MOST_CELLS);
-        let decision = L::decide(&self.policy, state, now, taken.max(1)).map_err(too_long)?;
+        let decide = |quantity| L::decide(&self.policy, state, now, quantity);
+        let Partial { decision, taken } = as_many_as_fit(self.quantity.min(L::MOST_CELLS), decide).map_err(too_long)?;
         Ok((decision, Some(taken)))
     }
 }
@@ -200,10 +200,9 @@ fn too_many_cells<L: Limiter>() -> Error {
 
 #[inline(always)]
 fn reply(ctx: Context<'_>, answer: &Answer, taken: Option<i64>, unit: Unit) {
-    let [limited, limit, remaining, retry_after, reset_after] = answer.integers(unit);
     match taken {
-        None => ctx.reply_integers([limited, limit, remaining, retry_after, reset_after]),
-        Some(taken) => ctx.reply_integers([limited, limit, remaining, retry_after, reset_after, taken]),
+        None => ctx.reply_integers(answer.integers(unit)),
+        Some(taken) => ctx.reply_integers(answer.integers_and_taken(unit, taken)),
     }
 }
 

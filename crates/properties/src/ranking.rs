@@ -16,6 +16,7 @@ struct InMemory {
 
 impl Lists for InMemory {
     type Error = Infallible;
+    type Member = Vec<u8>;
 
     fn list_count(&self) -> usize {
         self.lists.len()
@@ -34,7 +35,7 @@ impl Lists for InMemory {
         self.at[list] = 0;
     }
 
-    fn count(&self, list: usize, member: &[u8]) -> Result<i128, Infallible> {
+    fn count(&self, list: usize, member: &Vec<u8>) -> Result<u64, Infallible> {
         Ok(self.lists[list].iter().find(|(name, _)| name == member).map_or(0, |(_, count)| *count))
     }
 }
@@ -43,17 +44,17 @@ impl Lists for InMemory {
 pub fn ranking(input: &[u8]) {
     let mut input = Bytes(input);
     let n = usize::from(input.byte() % 12) + 1;
-    let mut counts = vec![BTreeMap::<Vec<u8>, i128>::new(); usize::from(input.byte() % 5) + 1];
+    let mut counts = vec![BTreeMap::<Vec<u8>, u64>::new(); usize::from(input.byte() % 5) + 1];
     let lists = counts.len();
     while !input.is_empty() {
         let (list, member) = (usize::from(input.byte()) % lists, vec![input.byte() % 32]);
-        counts[list].insert(member, i128::from(input.natural(1 << 53)));
+        counts[list].insert(member, input.natural(1 << 53).unsigned_abs());
     }
-    let mut sums = BTreeMap::<Vec<u8>, i128>::new();
+    let mut sums = BTreeMap::<Vec<u8>, u64>::new();
     for (member, count) in counts.iter().flatten() {
         *sums.entry(member.clone()).or_default() += count;
     }
-    let ordered = |counts: BTreeMap<Vec<u8>, i128>| {
+    let ordered = |counts: BTreeMap<Vec<u8>, u64>| {
         let mut members: Vec<Ranked> = counts.into_iter().collect();
         members.sort_by_key(|(member, count)| Reverse((*count, member.clone())));
         members
