@@ -2,25 +2,28 @@
 //! what each command does is in `command/`.
 
 mod command;
+mod refusals;
 mod server;
 mod settings;
 mod stats;
 mod store;
 
 use command::{
-    CellLog, CellMthrottle, CellMthrottleRo, CellPull, CellSlide, CellThrottle, CellWindow, ClThrottle, MeterAck,
+    CellLog, CellMthrottle, CellMthrottleRo, CellPull, CellQuota, CellRefused, CellSlide, CellThrottle, CellWindow, ClThrottle, MeterAck,
     MeterCost, MeterDays, MeterDrop, MeterHit, MeterIndex, MeterKpi, MeterSeal, MeterTop, Peek, Take,
 };
 use server::{Module, Registration};
 
 static MODULE: Module = Module {
     name: c"meter",
-    version: 1,
+    // M·10000 + m·100 + p
+    version: 200,
     families: &[&stats::METER, &stats::CELL],
     commands: &[
-        // METER.HIT key [BY n] [AT unix-ms] [PATH depth member …] [UNIQUE id] [ONCE event-id] [CAP HOUR|DAY|MONTH limit]
+        // METER.HIT key [BY n] [AT unix-ms] [PATH depth member …]… [UNIQUE id] [ONCE event-id]
+        //     [CAP HOUR|DAY|MONTH limit | CAP SINCE date limit]… [WHY]
         Registration::of::<MeterHit>(),
-        // METER.KPI key [DAY d | FROM d TO d [BY HOUR|DAY|MONTH|TOTAL] [PATH depth member …]]
+        // METER.KPI key [DAY d | FROM d TO d [BY HOUR|DAY|WEEK|MONTH|TOTAL] [PATH depth member …]]
         Registration::of::<MeterKpi>(),
         // METER.TOP key [DAY d | FROM d TO d] [PATH depth member …] [COUNT n]
         Registration::of::<MeterTop>(),
@@ -36,16 +39,20 @@ static MODULE: Module = Module {
         Registration::of::<MeterDrop>(),
         // METER.INDEX key FROM d TO d
         Registration::of::<MeterIndex>(),
-        // CELL.THROTTLE[_RO] key max_burst count period [quantity] [MS]
+        // CELL.THROTTLE[_RO] key max_burst count period [quantity] [PARTIAL] [MS]
         Registration::pair::<Take<CellThrottle>, Peek<CellThrottle>>(),
         // CELL.MTHROTTLE[_RO] key max_burst count period quantity [key …]… [MS]
         Registration::pair::<CellMthrottle, CellMthrottleRo>(),
-        // CELL.WINDOW[_RO] key limit period [quantity] [BLOCK seconds] [MS]
+        // CELL.WINDOW[_RO] key limit period [quantity] [BLOCK seconds] [PARTIAL] [MS]
         Registration::pair::<Take<CellWindow>, Peek<CellWindow>>(),
-        // CELL.LOG[_RO] key limit period [quantity] [MS]
+        // CELL.LOG[_RO] key limit period [quantity] [PARTIAL] [MS]
         Registration::pair::<Take<CellLog>, Peek<CellLog>>(),
-        // CELL.SLIDE[_RO] key limit period [quantity] [MS]
+        // CELL.SLIDE[_RO] key limit period [quantity] [PARTIAL] [MS]
         Registration::pair::<Take<CellSlide>, Peek<CellSlide>>(),
+        // CELL.QUOTA[_RO] key limit HOUR|DAY|WEEK|MONTH|YEAR [quantity] [ANCHOR date] [OFFSET ±hh:mm] [PARTIAL] [MS]
+        Registration::pair::<Take<CellQuota>, Peek<CellQuota>>(),
+        // CELL.REFUSED [COUNT n] | CELL.REFUSED RESET
+        Registration::of::<CellRefused>(),
         // CELL.PULL queue limiter max_burst count period [COUNT n] [TIMEOUT seconds] [INTO list] [MS]
         Registration::of::<CellPull>(),
         // CL.THROTTLE, CELL.THROTTLE under redis-cell's name
@@ -56,6 +63,7 @@ static MODULE: Module = Module {
         &settings::ONCE_DAYS,
         &settings::SEAL_MAX_KEYS,
         &settings::MAX_FUTURE_MS,
+        &settings::REFUSED_KEYS,
         &settings::CL_THROTTLE,
     ],
     info: (c"usage", &stats::FIELDS),

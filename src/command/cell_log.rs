@@ -36,6 +36,7 @@ impl Limiter for CellLog {
             Arg::new(c"milliseconds", Kind::Flag).token(c"MS").optional(),
         ],
     };
+    const NAME: &'static str = "CELL.LOG";
     const RO_NAME: &'static CStr = c"cell.log_ro";
     const NUMBERS: usize = 2;
     /// Each is a member of its own: so many take some ten milliseconds.

@@ -8,7 +8,7 @@ use std::fmt::{self, Display};
 use crate::server::{
     Access, Arg, Command, Context, Error, KeyUse, Keys, Kind, ReadOnly, Shown, Spec, Str, Writable, key_changed, tell,
 };
-use crate::stats;
+use crate::{refusals, stats};
 use crate::store::tat::Tat;
 use redis_meter_core::answer::{Decision, Unit};
 use redis_meter_core::gcra::Quota;
@@ -77,6 +77,9 @@ impl Command for CellMthrottle {
         for (limit, decision) in limits.iter().zip(&decisions) {
             if decision.answer.limited || !refused {
                 count_cells(&decision.answer, limit.quantity);
+            }
+            if decision.answer.limited {
+                refusals::record(ctx, limit.key, "CELL.MTHROTTLE");
             }
         }
 

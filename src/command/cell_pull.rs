@@ -12,7 +12,7 @@ use crate::server::{
     Any, Arg, Command, Context, Effect, Error, Key, KeyUse, Keys, Kind, List, MayTake, OwnedStr, Pace, ReadOnly,
     Retried, Spec, Str, WaitQueue, Waiting, Writable, effects, tell,
 };
-use crate::stats;
+use crate::{refusals, stats};
 use crate::store::tat::Tat;
 
 use super::arguments::{Options, integer, is_keyword, no_period, set_once};
@@ -312,6 +312,7 @@ impl Waiting for Waiter {
     fn give_up(&self, ctx: Context<'_>) -> Result<(), Error> {
         let now = ctx.now().nanos();
         let pulled = self.request().look(ctx, now, now)?.none();
+        refusals::record(ctx, self.limiter.as_str(), "CELL.PULL");
         reply(ctx, &pulled, self.unit);
         Ok(())
     }

@@ -37,6 +37,7 @@ impl Limiter for CellSlide {
             Arg::new(c"milliseconds", Kind::Flag).token(c"MS").optional(),
         ],
     };
+    const NAME: &'static str = "CELL.SLIDE";
     const RO_NAME: &'static CStr = c"cell.slide_ro";
     const NUMBERS: usize = 2;
 

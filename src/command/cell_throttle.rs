@@ -41,6 +41,7 @@ impl Limiter for CellThrottle {
             Arg::new(c"milliseconds", Kind::Flag).token(c"MS").optional(),
         ],
     };
+    const NAME: &'static str = "CELL.THROTTLE";
     const RO_NAME: &'static CStr = c"cell.throttle_ro";
     const NUMBERS: usize = 3;
 

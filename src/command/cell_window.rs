@@ -39,6 +39,7 @@ impl Limiter for CellWindow {
             Arg::new(c"milliseconds", Kind::Flag).token(c"MS").optional(),
         ],
     };
+    const NAME: &'static str = "CELL.WINDOW";
     const RO_NAME: &'static CStr = c"cell.window_ro";
     const NUMBERS: usize = 2;
     const OPTIONS: &'static str = "[BLOCK seconds] [PARTIAL] [MS]";
@@ -64,7 +65,7 @@ impl Limiter for CellWindow {
     }
 
     fn open<'a, A: Access>(ctx: Context<'a>, key: Str<'a>) -> Result<StoredWindow<'a, A>, Error> {
-        StoredWindow::open(ctx, key, "CELL.WINDOW")
+        StoredWindow::open(ctx, key, Self::NAME)
     }
 
     fn decide<A: Access>(

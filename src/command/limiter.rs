@@ -15,7 +15,7 @@ use redis_meter_core::time::Micros;
 use crate::server::{
     Access, Change, Command, Context, Error, KeyUse, ReadOnly, Shown, Spec, Str, Writable, key_changed,
 };
-use crate::stats;
+use crate::{refusals, stats};
 
 use super::arguments::{Options, is_keyword, set_once};
 
@@ -23,6 +23,8 @@ use super::arguments::{Options, is_keyword, set_once};
 pub(crate) trait Limiter {
     /// What the server should know of the command that takes.
     const SPEC: Spec;
+    /// Its name as people write it.
+    const NAME: &'static str;
     /// The name of the twin that only looks.
     const RO_NAME: &'static CStr;
     /// How many arguments stand between the key and the quantity.
@@ -96,6 +98,9 @@ impl<L: Limiter> Command for Take<L> {
             }
         }
         count_cells(&answer, taken.unwrap_or(request.quantity));
+        if answer.limited {
+            refusals::record(ctx, request.key, L::NAME);
+        }
 
         reply(ctx, &answer, taken, request.unit);
         Ok(())

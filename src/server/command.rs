@@ -54,6 +54,8 @@ pub(crate) struct Spec {
 /// Where a command's keys stand.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Keys {
+    /// None.
+    None,
     /// One key, the first argument.
     First,
     /// The first argument and every `n`th after it; `n` counts the arguments that belong to a key, with it.
@@ -63,12 +65,13 @@ pub(crate) enum Keys {
 }
 
 impl Keys {
-    /// The last key, counted from the end if negative, and the step from one to the next.
-    fn last_and_step(self) -> (c_int, c_int) {
+    /// The first key; the last, counted from the end if negative; and the step from one to the next.
+    fn range(self) -> (c_int, c_int, c_int) {
         match self {
-            Self::First => (1, 1),
-            Self::Every(step) => (-step, step),
-            Self::TwoAndAfter(..) => (2, 1),
+            Self::None => (0, 0, 0),
+            Self::First => (1, 1, 1),
+            Self::Every(step) => (1, -step, step),
+            Self::TwoAndAfter(..) => (1, 2, 1),
         }
     }
 
@@ -89,6 +92,8 @@ impl Keys {
 /// What a command does with its keys.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum KeyUse {
+    /// It has none, and shows those of others: only for administrators.
+    None,
     /// Reads it only.
     Read,
     /// Reads and changes it, and may need more memory.
@@ -185,6 +190,7 @@ impl Registration {
         let spec = self.spec;
         let name = spec.name.to_string_lossy();
         let mut flags = match spec.key {
+            KeyUse::None => vec!["admin"],
             KeyUse::Read => vec!["readonly"],
             KeyUse::Update => vec!["write", "deny-oom"],
             KeyUse::Consume => vec!["write"],
@@ -192,12 +198,12 @@ impl Registration {
         flags.extend(spec.fast.then_some("fast"));
         flags.extend(matches!(spec.keys, Keys::TwoAndAfter(..)).then_some("getkeys-api"));
         let flags = CString::new(flags.join(" ")).unwrap_or_default();
-        let (last_key, key_step) = spec.keys.last_and_step();
+        let (first_key, last_key, key_step) = spec.keys.range();
         let create = api!(RedisModule_CreateCommand);
+        let (name_ptr, entry) = (spec.name.as_ptr(), Some(self.entry));
         // SAFETY: the module is being loaded with this context; name and flags are C strings; the entry lives as long
         // as the module.
-        let created =
-            unsafe { create(ctx.raw(), spec.name.as_ptr(), Some(self.entry), flags.as_ptr(), 1, last_key, key_step) };
+        let created = unsafe { create(ctx.raw(), name_ptr, entry, flags.as_ptr(), first_key, last_key, key_step) };
         if created != ok() {
             let why = format!("another module already has the command {name}");
             return match self.only_if {
@@ -233,7 +239,11 @@ fn describe(ctx: Context<'_>, spec: &Spec) -> Result<(), String> {
 
     if let Some(set_categories) = optional!(RedisModule_SetCommandACLCategories) {
         // The server derives none from the flags of a module's command.
-        let mut categories = vec![if spec.key == KeyUse::Read { "read" } else { "write" }];
+        let mut categories = match spec.key {
+            KeyUse::None => vec!["admin", "dangerous"],
+            KeyUse::Read => vec!["read"],
+            KeyUse::Update | KeyUse::Consume => vec!["write"],
+        };
         categories.push(if spec.fast { "fast" } else { "slow" });
         if optional!(RedisModule_AddACLCategory).is_some() {
             categories.extend(spec.family.category.to_str());
@@ -253,6 +263,7 @@ fn describe(ctx: Context<'_>, spec: &Spec) -> Result<(), String> {
         sizeof_arg: size_of::<RedisModuleCommandArg>(),
     };
     let key_flags = match spec.key {
+        KeyUse::None => 0,
         KeyUse::Read => raw::REDISMODULE_CMD_KEY_RO | raw::REDISMODULE_CMD_KEY_ACCESS,
         KeyUse::Update | KeyUse::Consume => {
             raw::REDISMODULE_CMD_KEY_RW | raw::REDISMODULE_CMD_KEY_ACCESS | raw::REDISMODULE_CMD_KEY_UPDATE
@@ -260,14 +271,16 @@ fn describe(ctx: Context<'_>, spec: &Spec) -> Result<(), String> {
     };
     // SAFETY: a structure of numbers and pointers, for which all zeroes mean "absent".
     let mut key_specs: [raw::RedisModuleCommandKeySpec; 3] = unsafe { std::mem::zeroed() };
-    key_specs[0].flags = u64::from(key_flags);
-    key_specs[0].begin_search_type = raw::RedisModuleKeySpecBeginSearchType_REDISMODULE_KSPEC_BS_INDEX;
-    key_specs[0].bs.index.pos = 1;
-    key_specs[0].find_keys_type = raw::RedisModuleKeySpecFindKeysType_REDISMODULE_KSPEC_FK_RANGE;
-    // Relative to the first key, unless negative.
-    let (last_key, key_step) = spec.keys.last_and_step();
-    key_specs[0].fk.range.lastkey = if last_key > 0 { last_key - 1 } else { last_key };
-    key_specs[0].fk.range.keystep = key_step;
+    if spec.keys != Keys::None {
+        key_specs[0].flags = u64::from(key_flags);
+        key_specs[0].begin_search_type = raw::RedisModuleKeySpecBeginSearchType_REDISMODULE_KSPEC_BS_INDEX;
+        key_specs[0].bs.index.pos = 1;
+        key_specs[0].find_keys_type = raw::RedisModuleKeySpecFindKeysType_REDISMODULE_KSPEC_FK_RANGE;
+        // Relative to the first key, unless negative.
+        let (_, last_key, key_step) = spec.keys.range();
+        key_specs[0].fk.range.lastkey = if last_key > 0 { last_key - 1 } else { last_key };
+        key_specs[0].fk.range.keystep = key_step;
+    }
 
     if let Keys::TwoAndAfter(keyword, from) = spec.keys {
         key_specs[1].flags = u64::from(raw::REDISMODULE_CMD_KEY_RW | raw::REDISMODULE_CMD_KEY_INSERT);

@@ -216,6 +216,13 @@ impl Context<'_> {
         unsafe { reply(self.raw, bytes.as_ptr().cast(), bytes.len()) };
     }
 
+    /// Replies OK.
+    pub(crate) fn reply_ok(self) {
+        let reply = api!(RedisModule_ReplyWithSimpleString);
+        // SAFETY: the context is that of the running command; the text is a C string, which the server copies.
+        unsafe { reply(self.raw, c"OK".as_ptr()) };
+    }
+
     /// Replies null.
     pub(crate) fn reply_null(self) {
         let reply = api!(RedisModule_ReplyWithNull);
