@@ -9,8 +9,9 @@ mod stats;
 mod store;
 
 use command::{
-    CellLog, CellMthrottle, CellMthrottleRo, CellPull, CellQuota, CellRefused, CellSlide, CellThrottle, CellWindow, ClThrottle, MeterAck,
-    MeterCost, MeterDays, MeterDrop, MeterHit, MeterIndex, MeterKpi, MeterSeal, MeterTop, Peek, Take,
+    CellLog, CellMthrottle, CellMthrottleRo, CellPull, CellQuota, CellRefused, CellSlide, CellThrottle, CellWindow,
+    ClThrottle, MeterAck, MeterCost, MeterDays, MeterDrop, MeterHit, MeterIndex, MeterKpi, MeterSeal, MeterTop, Peek,
+    Take,
 };
 use server::{Module, Registration};
 

@@ -18,7 +18,8 @@ pub(crate) static ONCE_DAYS: Setting = Setting::number(c"once-days", 7, 0..=MOST
 pub(crate) static SEAL_MAX_KEYS: Setting = Setting::number(c"seal-max-keys", 10_000, 1..=10_000_000);
 
 /// How far ahead of the server's clock the time of a hit may lie, in milliseconds.
-pub(crate) static MAX_FUTURE_MS: Setting = Setting::number(c"max-future-ms", 86_400_000, 0..=MOST_DAYS * MILLIS_PER_DAY);
+pub(crate) static MAX_FUTURE_MS: Setting =
+    Setting::number(c"max-future-ms", 86_400_000, 0..=MOST_DAYS * MILLIS_PER_DAY);
 
 /// How many of the keys that are refused most are tracked; 0 tracks none.
 pub(crate) static REFUSED_KEYS: Setting = Setting::number(c"refused-keys", 256, 0..=refusals::MOST_KEYS);

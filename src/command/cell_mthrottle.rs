@@ -8,8 +8,8 @@ use std::fmt::{self, Display};
 use crate::server::{
     Access, Arg, Command, Context, Error, KeyUse, Keys, Kind, ReadOnly, Shown, Spec, Str, Writable, key_changed, tell,
 };
-use crate::{refusals, stats};
 use crate::store::tat::Tat;
+use crate::{refusals, stats};
 use redis_meter_core::answer::{Decision, Unit};
 use redis_meter_core::gcra::Quota;
 use redis_meter_core::time::Nanos;
@@ -153,12 +153,15 @@ impl Display for Place<'_> {
     }
 }
 
+/// The limiters, in order.
+type States<'a, A> = Vec<Tat<'a, A>>;
+
 /// The states and what becomes of each: if one limit refuses, the others are only looked at.
 fn decide<'a, A: Access>(
     ctx: Context<'a>,
     limits: &[Limit<'a>],
     now: Nanos,
-) -> Result<(Vec<Tat<'a, A>>, Vec<Decision<Nanos>>), Error> {
+) -> Result<(States<'a, A>, Vec<Decision<Nanos>>), Error> {
     let mut states = Vec::with_capacity(limits.len());
     let mut decisions = Vec::with_capacity(limits.len());
     let mut refused = false;

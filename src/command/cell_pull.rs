@@ -12,8 +12,8 @@ use crate::server::{
     Any, Arg, Command, Context, Effect, Error, Key, KeyUse, Keys, Kind, List, MayTake, OwnedStr, Pace, ReadOnly,
     Retried, Spec, Str, WaitQueue, Waiting, Writable, effects, tell,
 };
-use crate::{refusals, stats};
 use crate::store::tat::Tat;
+use crate::{refusals, stats};
 
 use super::arguments::{Options, integer, is_keyword, no_period, set_once};
 use super::cell_throttle::quota;

@@ -98,7 +98,8 @@ impl Command for MeterHit {
         // Most hits have none of the options that need more keys, and change none but the day's.
         if is_settled && request.is_plain() {
             let Outcome::Counted(after) = decide(request.n, before, false, &[]).map_err(tally_error)? else {
-                return Ok(reply(ctx, &request, before, &Outcome::Looked, None));
+                reply(ctx, &request, before, &Outcome::Looked, None);
+                return Ok(());
             };
             if !is_last(&counts, after) {
                 if let Some(change) = save(counts, hour, after, None) {
@@ -106,7 +107,8 @@ impl Command for MeterHit {
                 }
                 ctx.signal_modified(request.key);
                 count_hits(request.n);
-                return Ok(reply(ctx, &request, after, &Outcome::Counted(after), None));
+                reply(ctx, &request, after, &Outcome::Counted(after), None);
+                return Ok(());
             }
         }
         hit.run(&request, counts, before, is_settled)
@@ -247,8 +249,11 @@ impl<'a> Hit<'a> {
         if touches_index {
             index::check(ctx, meter)?;
         }
-        let (stale, is_whole) =
-            if is_last || expires_right { (Vec::new(), true) } else { retention::stale_keys(ctx, meter, day)? };
+        let (stale, is_whole) = if is_last || expires_right {
+            (Vec::new(), true)
+        } else {
+            retention::stale_keys(ctx, meter, day, self.retention.expire_at)?
+        };
         // A new hash that has no expiry yet, or an old one with the wrong one, says that there is more to be moved.
         let expire = match self.retention.expire_at {
             _ if is_last || expires_right || !is_whole => None,
@@ -275,11 +280,13 @@ impl<'a> Hit<'a> {
         let after = find(&counts, self.hour)?.tally().plus(n).map_err(tally_error)?;
 
         let index = match (plan.day_goes, plan.touches_index) {
-            (true, _) => Some(IndexChange::remove(ctx, meter, &[day])?),
+            // Both were checked; what another module has made of them since is not the hit's to mend.
+            (true, _) => IndexChange::remove(ctx, meter, &[day]).ok(),
             (false, true) => {
                 let kept_from = self.retention.kept_from.filter(|_| !counts.exists());
-                let index = IndexChange::hold(ctx, meter, &[day])?;
-                Some(index.expiring(ctx, meter, day, expire_at)?.clearing(ctx, meter, kept_from))
+                let index = IndexChange::hold(ctx, meter, &[day]);
+                let index = index.and_then(|index| index.expiring(ctx, meter, day, expire_at));
+                index.ok().map(|index| index.clearing(ctx, meter, kept_from))
             }
             _ => None,
         };

@@ -186,17 +186,18 @@ impl Context<'_> {
         digits
     }
 
-    /// Runs a core command, which is not replicated; `None` if the server refuses to run it.
+    /// Runs a core command, which is replicated if it changes something; `None` if the server refuses to run it. Without
+    /// replication the server would not replicate either what other modules do at its events.
     pub(super) fn call(self, command: &CStr, arguments: &[Str<'_>]) -> Option<CallReply> {
         let call = api!(RedisModule_Call);
         let (ctx, name) = (self.raw, command.as_ptr());
         let reply = match *arguments {
             // SAFETY: the context is that of the running command; name and format are C strings, and the format asks for
             // two strings. For a vector the server would allocate a second time.
-            [a, b] => unsafe { call(ctx, name, c"ss".as_ptr(), a.raw(), b.raw()) },
+            [a, b] => unsafe { call(ctx, name, c"!ss".as_ptr(), a.raw(), b.raw()) },
             // SAFETY: as above, but that the format asks for a vector of strings and its length: `Str` is laid out as
             // the pointer it wraps.
-            _ => unsafe { call(ctx, name, c"v".as_ptr(), arguments.as_ptr(), arguments.len()) },
+            _ => unsafe { call(ctx, name, c"!v".as_ptr(), arguments.as_ptr(), arguments.len()) },
         };
         events::note();
         NonNull::new(reply).map(CallReply)

@@ -45,8 +45,6 @@ pub(crate) enum Effect<'a> {
     HashSet(Fields<'a>),
     /// `HDEL key field [field …]`
     HashDelete(Vec<Str<'a>>),
-    /// `ZADD key score member [member …]`, all with the same score
-    SortedSetAdd(i64, Vec<OwnedStr>),
     /// `ZADD key score member [score member …]`
     SortedSetScores(Vec<(OwnedStr, i64)>),
     /// `ZADD key score member [member …]`, all with the same score, of members that are not there
@@ -140,7 +138,6 @@ impl Writes for Hash {
 impl Writes for SortedSet {
     fn write(key: &Key<'_, Self, Writable>, effect: &Effect<'_>) {
         match effect {
-            Effect::SortedSetAdd(score, members) => members.iter().for_each(|member| key.add(*score, member.as_str())),
             Effect::SortedSetScores(members) => {
                 members.iter().for_each(|(member, score)| key.add(*score, member.as_str()));
             }
@@ -175,7 +172,7 @@ impl<'a, T: Writes> Key<'a, T, Writable> {
     /// can fail any more.
     #[inline(always)]
     pub(crate) fn change(self, effects: Effects<'a>) -> Option<Change<'a>> {
-        if effects.iter().all(Option::is_none) {
+        if effects.iter().all(Option::is_none) || !self.may_be_written() {
             return None;
         }
         for effect in effects.iter().flatten() {
@@ -265,7 +262,7 @@ impl Effect<'_> {
                 }
             }
             Self::HashDelete(fields) => Arguments::of(key).add_all(fields).send(ctx, c"HDEL"),
-            Self::SortedSetAdd(score, members) | Self::SortedSetAddNew(score, members) => {
+            Self::SortedSetAddNew(score, members) => {
                 let score = OwnedStr::from_integer(*score);
                 for members in members.chunks(MOST) {
                     let mut arguments = Arguments::of(key);
@@ -339,7 +336,7 @@ impl Effect<'_> {
             }
             Self::HashSet(fields) => each(fields.pairs().len(), raw::REDISMODULE_NOTIFY_HASH, c"hset"),
             Self::HashDelete(_) => notify(ctx, raw::REDISMODULE_NOTIFY_HASH, c"hdel", key),
-            Self::SortedSetAdd(_, members) | Self::SortedSetAddNew(_, members) => {
+            Self::SortedSetAddNew(_, members) => {
                 each(members.len(), raw::REDISMODULE_NOTIFY_ZSET, c"zadd");
             }
             Self::SortedSetScores(members) => each(members.len(), raw::REDISMODULE_NOTIFY_ZSET, c"zadd"),
@@ -370,31 +367,33 @@ impl CoreCommand {
     /// `PFADD key element`: whether the key has changed; `None` if it holds a string that is no HyperLogLog, or if the
     /// server does not know the command.
     pub(crate) fn add_to_hyperloglog(ctx: Context<'_>, key: Str<'_>, element: Str<'_>) -> Option<bool> {
-        Self::run(ctx, c"PFADD", key, element, |changed| changed == 1)
+        Self::run(ctx, c"PFADD", key, element, key, |changed| changed == 1)
     }
 
     /// `SADD key member`: whether it was not there before; `None` if it can't be run.
     pub(crate) fn add_to_set(ctx: Context<'_>, key: Str<'_>, member: Str<'_>) -> Option<bool> {
-        Self::run(ctx, c"SADD", key, member, |added| added == 1)
+        Self::run(ctx, c"SADD", key, member, key, |added| added == 1)
     }
 
     /// `RENAME key to`; a value at `to` is replaced, and the expiry goes with it. `None` if there is no such key.
     pub(crate) fn rename(ctx: Context<'_>, key: Str<'_>, to: Str<'_>) -> Option<bool> {
-        Self::run(ctx, c"RENAME", key, to, |_| true)
+        Self::run(ctx, c"RENAME", key, to, to, |_| true)
     }
 
-    /// Runs it, and replicates it as it is if its answer satisfies `changed`.
+    /// Runs it; `left` is the key that is there afterwards. What another module did to that at an event of it was
+    /// replicated before it: where it has gone, that is said again.
     fn run(
         ctx: Context<'_>,
         command: &CStr,
         key: Str<'_>,
         argument: Str<'_>,
+        left: Str<'_>,
         changed: impl FnOnce(i64) -> bool,
     ) -> Option<bool> {
         let reply = ctx.call(command, &[key, argument]).filter(|reply| !reply.is_error())?;
         let changed = changed(reply.integer());
-        if changed {
-            Arguments::of(key).add(argument).send(ctx, command);
+        if changed && !Key::<Any>::read(ctx, left).is_ok_and(|key| key.exists()) {
+            Arguments::of(left).send(ctx, c"UNLINK");
         }
         Some(changed)
     }

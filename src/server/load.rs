@@ -141,7 +141,7 @@ pub(crate) unsafe fn unload(ctx: *mut RedisModuleCtx) -> c_int {
         log::warning(
             ctx,
             "not unloaded: connections, transactions and ACL rules may still refer to the module's commands; \
-             to upgrade, restart the server with the new file, or fail over to a replica that has loaded it",
+             to upgrade, restart the server with the new file, or use a failover to a replica that has loaded it",
         );
         ERR
     })

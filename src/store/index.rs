@@ -90,7 +90,7 @@ impl<'a> IndexChange<'a> {
         let (exists, present) = (self.index.exists(), self.index.expiry());
         let expire = match (at, present) {
             (Some(at), None) if !exists => Some(Some(at)),
-            (Some(at), None) => last_expiry(ctx, meter, &self.index, day, at)?.map(Some),
+            (Some(at), None) => last_expiry(ctx, meter, &self.index, &[day], Some(at))?.map(Some),
             (Some(at), Some(before)) => (before < at).then_some(Some(at)),
             (None, present) => present.map(|_| None),
         };
@@ -119,8 +119,11 @@ impl<'a> IndexChange<'a> {
         let index = Key::<SortedSet, Writable>::open(ctx, meter.key())?;
         check_ends(&index)?;
         let members = days.iter().map(|day| OwnedStr::new(&day.digits()));
-        let remove = members.filter(|member| index.score(member.as_str()).is_some()).collect();
-        Ok(Self { index, add: Vec::new(), remove, expire: None })
+        let remove: Vec<OwnedStr> = members.filter(|member| index.score(member.as_str()).is_some()).collect();
+        // The day that kept it from expiring may be among them.
+        let stays = index.len() > remove.len() && index.expiry().is_none();
+        let expire = if stays { last_expiry(ctx, meter, &index, days, None)?.map(Some) } else { None };
+        Ok(Self { index, add: Vec::new(), remove, expire })
     }
 
     /// Makes the change.
@@ -134,31 +137,31 @@ impl<'a> IndexChange<'a> {
     }
 }
 
-/// When the last day of an index without an expiry expires; `None` if one of them does not, or there are too many to ask.
+/// When the last day of an index without an expiry expires, but for some, which do at `last`; `None` if one of the others
+/// does not expire, or there are too many to ask.
 fn last_expiry(
     ctx: Context<'_>,
     meter: Meter<'_>,
     index: &Key<'_, SortedSet, Writable>,
-    day: Day,
-    at: Millis,
+    except: &[Day],
+    mut last: Option<Millis>,
 ) -> Result<Option<Millis>, Error> {
-    if index.len() > MOST_ASKED {
+    if index.len() > MOST_ASKED + except.len() {
         return Ok(None);
     }
-    let mut last = at;
-    for other in days(ctx, meter, Day::FIRST, Day::LAST)?.into_iter().filter(|&other| other != day) {
+    for other in days(ctx, meter, Day::FIRST, Day::LAST)?.into_iter().filter(|other| !except.contains(other)) {
         let name = meter.day_key(other);
         let key = meter.read::<Any>(ctx, &name)?;
         if key.exists() {
             match key.expiry() {
-                Some(expiry) => last = last.max(expiry),
+                Some(expiry) => last = last.max(Some(expiry)),
                 None => return Ok(None),
             }
         } else if walk::has_breakdown(ctx, meter, other)? {
             return Ok(None);
         }
     }
-    Ok(Some(last))
+    Ok(last)
 }
 
 /// The days from `from` to `to` that the index names, ascending; whether they are still there, their keys say.

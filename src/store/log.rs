@@ -45,30 +45,32 @@ impl<'a> StoredLog<'a, Writable> {
     /// A member that would be moved or removed is no cell; nothing has been changed.
     pub(crate) fn save(self, next: Next<LogChange>, now: Micros, policy: &Policy) -> Result<Option<Change<'a>>, Error> {
         let needed = |newest: Micros| policy.leaves_at(newest.min(now));
-        let (trim, removed, added) = match next {
+        let (trim, removed, cells) = match next {
             Next::Keep => {
                 let Some((_, newest)) = self.ends.filter(|_| self.key.expiry().is_none()) else { return Ok(None) };
                 let expiry = expiry::due(None, needed(newest).max(now.nanos()), policy.period);
                 return Ok(self.key.change(effects([expiry.map(|at| Effect::Expire(Some(at)))])));
             }
             Next::Clear => return Ok(self.key.change(effects([Some(Effect::Delete)]))),
-            Next::Store(LogChange::Repair) => (vec![], vec![], vec![]),
+            Next::Store(LogChange::Repair) => (vec![], vec![], 0),
             Next::Store(LogChange::Return { cells }) => {
-                (vec![], self.members(Order::Descending, None, size(cells))?, vec![])
+                (vec![], self.members(Order::Descending, None, size(cells))?, 0)
             }
             Next::Store(LogChange::Take { out_of_view, cells }) => {
                 // At least as many leave as are added, if as many are out of view: so the set never outgrows the limit,
                 // and no call pays for all that have left since the last one.
                 let most = size(out_of_view).min(size(cells).max(MOST_MOVED));
-                (self.members(Order::Ascending, None, most)?, vec![], self.new_names(now, size(cells)))
+                (self.members(Order::Ascending, None, most)?, vec![], size(cells))
             }
         };
+        // Cells that lie ahead are taken again, now.
         let early = match self.ends {
             Some((_, newest)) if newest > now => {
                 self.members(Order::Descending, Some(Micros(now.0 + 1)), MOST_MOVED)?
             }
             _ => vec![],
         };
+        let added = self.new_names(now, cells + early.len());
         let newest = if !added.is_empty() {
             Some(now)
         } else if removed.is_empty() {
@@ -77,12 +79,11 @@ impl<'a> StoredLog<'a, Writable> {
             self.nth_newest(i64::try_from(removed.len()).unwrap_or(0) + 1)
         };
         let expiry = newest.and_then(|newest| expiry::due(self.key.expiry(), needed(newest), policy.period));
+        let removed: Vec<OwnedStr> = removed.into_iter().chain(early).collect();
         // What is added comes first: a set that is empty for a moment would lose its expiry.
         Ok(self.key.change(effects([
-            some(added)
-                .map(|members| Effect::SortedSetAddNew(now.0, members))
-                .or_else(|| some(removed).map(|members| Effect::SortedSetRemove(members))),
-            some(early).map(|members| Effect::SortedSetAdd(now.0, members)),
+            some(added).map(|members| Effect::SortedSetAddNew(now.0, members)),
+            some(removed).map(Effect::SortedSetRemove),
             some(trim).map(Effect::SortedSetTrim),
             expiry.map(|at| Effect::Expire(Some(at))),
         ])))
@@ -171,16 +172,15 @@ fn parse(member: &[u8]) -> Option<(Micros, u64)> {
     Some((Micros(time), number))
 }
 
-/// The time of a cell. One that was moved back, because it lay ahead of the clock, has an earlier score than its name.
+/// The time of a cell.
 ///
 /// # Errors
 /// It is none.
 fn time_of(key: Str<'_>, member: &[u8], score: f64) -> Result<Micros, Error> {
-    let (found, time) = (parse(member), time(score));
-    if score.fract() == 0.0 && found.is_some_and(|(named, _)| time <= named && time.0 >= 0) {
-        return Ok(time);
+    match parse(member) {
+        Some((named, _)) if self::score(named) == score => Ok(named),
+        _ => Err(foreign(key, member)),
     }
-    Err(foreign(key, member))
 }
 
 #[cold]

@@ -5,7 +5,7 @@
 //! How far one has come is kept in memory only; after a restart the day is gone through again.
 
 use std::collections::HashMap;
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use redis_meter_core::calendar::{Day, MILLIS_PER_DAY, day_and_hour};
 use redis_meter_core::time::Millis;
@@ -54,16 +54,24 @@ impl Retention {
     }
 }
 
-/// The days that are being moved, by database and the name of their hash.
-static MOVING: LazyLock<Mutex<HashMap<(i32, Vec<u8>), Walk>>> = LazyLock::new(Mutex::default);
+/// How far days have been moved, and to which expiry, by database and the name of their hash.
+type Moving = HashMap<(i32, Vec<u8>), (Option<Millis>, Walk)>;
+
+static MOVING: LazyLock<Mutex<Moving>> = LazyLock::new(Mutex::default);
 
 /// The next keys of a day that expire otherwise than they should, and whether these are the last.
 ///
 /// # Errors
 /// A key of another type; nothing has been changed.
-pub(crate) fn stale_keys(ctx: Context<'_>, meter: Meter<'_>, day: Day) -> Result<(Vec<OwnedStr>, bool), Error> {
+pub(crate) fn stale_keys(
+    ctx: Context<'_>,
+    meter: Meter<'_>,
+    day: Day,
+    expire_at: Option<Millis>,
+) -> Result<(Vec<OwnedStr>, bool), Error> {
     let place = (ctx.database(), meter.day_key(day).to_vec());
-    let mut walk = moving().remove(&place).unwrap_or_else(|| Walk::new(day));
+    let begun = moving().remove(&place).filter(|(at, _)| *at == expire_at);
+    let mut walk = begun.map_or_else(|| Walk::new(day), |(_, walk)| walk);
     let (mut keys, mut budget) = (Vec::new(), MOST_LOOKED_UP);
     while let Some(rest) = walk.next(ctx, meter, &mut budget)? {
         keys.push(meter.rest_key(&rest));
@@ -72,7 +80,7 @@ pub(crate) fn stale_keys(ctx: Context<'_>, meter: Meter<'_>, day: Day) -> Result
     if !done {
         let mut moving = moving();
         if moving.len() < MOST_MOVING {
-            moving.insert(place, walk);
+            moving.insert(place, (expire_at, walk));
         }
     }
     Ok((keys, done))
@@ -83,6 +91,6 @@ pub(crate) fn expire<'a>(ctx: Context<'a>, keys: &'a [OwnedStr], at: Option<Mill
     keys.iter().filter_map(|key| walk::expire(ctx, key, at)).collect()
 }
 
-fn moving() -> std::sync::MutexGuard<'static, HashMap<(i32, Vec<u8>), Walk>> {
+fn moving() -> MutexGuard<'static, Moving> {
     MOVING.lock().unwrap_or_else(PoisonError::into_inner)
 }

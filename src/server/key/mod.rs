@@ -105,6 +105,8 @@ pub(crate) struct Key<'a, T, A = ReadOnly> {
     /// [`events::fired`] when it was opened.
     opened: Cell<u64>,
     exists: Cell<bool>,
+    /// Whether another module has made it something else meanwhile.
+    is_foreign: Cell<bool>,
     holds: PhantomData<(T, A)>,
 }
 
@@ -138,6 +140,7 @@ impl<'a, T: ValueType, A: Access> Key<'a, T, A> {
             handle: Cell::new(handle),
             opened: Cell::new(events::fired()),
             exists: Cell::new(exists),
+            is_foreign: Cell::new(false),
             holds: PhantomData,
         };
         if exists && !T::includes(code) { Err(Error::WrongType) } else { Ok(key) }
@@ -157,8 +160,9 @@ impl<'a, T: ValueType, A: Access> Key<'a, T, A> {
         self.handle.get().close();
         let handle = Handle::open(self.ctx, self.name, A::MODE);
         let code = handle.type_code();
-        // Another type is as good as absent: nothing is read of it, and the API writes nothing to it.
+        // Another type is as good as absent: nothing is read of it, and nothing is written to it.
         self.exists.set(code != codes::EMPTY && T::includes(code));
+        self.is_foreign.set(code != codes::EMPTY && !T::includes(code));
         self.handle.set(handle);
         if code == codes::EMPTY {
             events::note();
@@ -216,6 +220,13 @@ impl<T: ValueType> Key<'_, T, Writable> {
         let at = at.map_or(i64::from(raw::REDISMODULE_NO_EXPIRE), |at| at.0);
         // SAFETY: the key is open for writing; an absent one is an error.
         unsafe { set(self.handle(), at) };
+    }
+
+    /// Whether it can be written: whether it still holds a `T` or nothing.
+    #[inline(always)]
+    pub(super) fn may_be_written(&self) -> bool {
+        self.handle();
+        !self.is_foreign.get()
     }
 
     /// `UNLINK`.
