@@ -5,7 +5,7 @@ use std::ffi::c_int;
 
 use redis_module::raw;
 
-/// `api!(name)` is the function itself: one load, no test. Only what is on the list of [`required!`] compiles.
+/// `api!(name)` is the function itself: one load, no test. Only what is on the list of `required!` compiles.
 macro_rules! api {
     ($name:ident) => {{
         const _: () = $crate::server::api::listed::$name;

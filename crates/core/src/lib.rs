@@ -7,6 +7,7 @@ pub mod gcra;
 pub mod hash;
 pub mod heavy_hitters;
 pub mod hit;
+pub mod layout;
 pub mod lease;
 pub mod log;
 pub mod number;

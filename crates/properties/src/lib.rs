@@ -7,10 +7,12 @@
 #![allow(clippy::missing_panics_doc, reason = "to panic is how a property reports that it does not hold")]
 
 mod bytes;
+mod layout;
 mod limiters;
 mod numbers;
 mod ranking;
 
+pub use layout::{cell, member, state};
 pub use limiters::{gcra, log, slide, window};
 pub use numbers::{date, instant, number, period, price, tally};
 pub use ranking::ranking;
@@ -19,16 +21,19 @@ pub use ranking::ranking;
 pub type Property = fn(&[u8]);
 
 /// Every property, with the name of its fuzz target and of its folder in `fuzz/corpus/`.
-pub const ALL: [(&str, Property); 11] = [
+pub const ALL: [(&str, Property); 14] = [
+    ("cell", cell),
     ("date", date),
     ("gcra", gcra),
     ("instant", instant),
     ("log", log),
+    ("member", member),
     ("number", number),
     ("period", period),
     ("price", price),
     ("ranking", ranking),
     ("slide", slide),
+    ("state", state),
     ("tally", tally),
     ("window", window),
 ];

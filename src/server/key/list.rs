@@ -14,7 +14,7 @@ const TAIL: c_int = raw::REDISMODULE_LIST_TAIL as c_int;
 const HEAD: c_int = raw::REDISMODULE_LIST_HEAD as c_int;
 
 impl Key<'_, List, Writable> {
-    /// `RPOP key n`: up to `n` elements, the last one first. [`Change::popped`](super::super::effect::Change::popped)
+    /// `RPOP key n`: up to `n` elements, the last one first. `Change::popped`
     /// tells of it.
     pub(in crate::server) fn pop_tail(&self, n: usize) -> Vec<OwnedStr> {
         let mut popped = Vec::new();
