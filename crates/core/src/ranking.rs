@@ -9,7 +9,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::ops::Deref;
 
-use crate::hash::Seed;
+use crate::hash::{Seed, equal};
 
 /// A member and its count. A sum beyond 2⁶⁴ − 1 stays there.
 pub type Ranked = (Vec<u8>, u64);
@@ -245,7 +245,7 @@ impl Sums {
                 break;
             }
             let number = slot.number as usize - 1;
-            if slot.tag == tag && self.member(number) == member {
+            if slot.tag == tag && equal(self.member(number), member) {
                 let sum = &mut self.sums[number].sum;
                 *sum = sum.saturating_add(count);
                 return false;
