@@ -177,25 +177,6 @@ impl CapSpan {
     }
 }
 
-/// What caps say of a hit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Verdict {
-    /// Whether the hit is refused: a limit would be exceeded.
-    pub is_capped: bool,
-    /// What remains of the tightest cap after the hit, or without it if it is refused; never below 0. `None` without a cap.
-    pub remaining: Option<i64>,
-}
-
-/// The verdict on a hit of `n`, where each cap has a limit and a count before the hit. A correction or a dry run (`n` ≤ 0) is
-/// never refused.
-pub fn verdict(caps: impl Iterator<Item = (i64, i128)>, n: i64) -> Verdict {
-    let room = caps.map(|(limit, count)| i128::from(limit) - count).min();
-    let is_capped = n > 0 && room.is_some_and(|room| room < i128::from(n));
-    let counted = if is_capped { 0 } else { i128::from(n) };
-    let remaining = room.map(|room| i64::try_from((room - counted).max(0)).unwrap_or(i64::MAX));
-    Verdict { is_capped, remaining }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -287,27 +268,5 @@ mod tests {
             prop_assert_eq!(bars.add(Name::TOTAL, second).is_ok(), fits.is_some());
             prop_assert_eq!(bars.iter().next(), Some((&b"total"[..], fits.unwrap_or(first))));
         }
-
-        #[test]
-        fn all_caps_must_hold_and_the_tightest_says_what_remains(
-            caps in prop::collection::vec((1..20i64, 0..25i128), 0..5),
-            n in -5..10i64,
-        ) {
-            let Verdict { is_capped, remaining } = verdict(caps.iter().copied(), n);
-            let exceeded = caps.iter().any(|&(limit, count)| count + i128::from(n) > i128::from(limit));
-            prop_assert_eq!(is_capped, n > 0 && exceeded);
-            let counted = if is_capped { 0 } else { i128::from(n) };
-            let least = caps.iter().map(|&(limit, count)| (i128::from(limit) - count - counted).max(0)).min();
-            prop_assert_eq!(remaining.map(i128::from), least);
-        }
-    }
-
-    #[test]
-    fn the_sum_of_a_long_span_may_pass_64_bits() {
-        let far_beyond = verdict([(i64::MAX, 2 * i128::from(i64::MAX))].into_iter(), 1);
-        assert_eq!(far_beyond, Verdict { is_capped: true, remaining: Some(0) });
-        assert_eq!(verdict([].into_iter(), i64::MAX), Verdict { is_capped: false, remaining: None });
-        let corrected = verdict([(i64::MAX, 0)].into_iter(), i64::MIN);
-        assert_eq!(corrected, Verdict { is_capped: false, remaining: Some(i64::MAX) });
     }
 }
