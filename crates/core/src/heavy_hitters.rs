@@ -5,14 +5,17 @@
 //! events divided by the number of counters. Source: Metwally, Agrawal, El Abbadi, "Efficient computation of frequent and
 //! top-k elements in data streams" (2005).
 //!
-//! Counters stand in an array in descending order of their counts. Those of one count are a *run*; a counter that gains
-//! one changes places with the first of its run, and so belongs to the end of the run before it: each event takes a few
-//! steps, whatever the counts are. An event for a key that has a counter allocates nothing.
+//! An event for a key that has a counter is the common one: it hashes the key, adds one, and allocates and orders nothing.
+//! Which counter stands lowest is asked only when another key needs one. It is the root of a heap of counts as they were
+//! last seen; counts only rise, so a root that is still right is the lowest, and one that is not is put right and sinks.
+//! Each event makes at most one counter sink, once.
 
-use crate::hash::Seed;
+use std::cmp::Reverse;
+
+use crate::hash::{Seed, equal};
 
 /// The most counters.
-pub const MAX_CAPACITY: usize = 65_536;
+pub const MAX_CAPACITY: usize = 10_000;
 
 /// No counter, in the index.
 const FREE: u32 = u32::MAX;
@@ -42,40 +45,41 @@ pub struct HeavyHitters<L> {
     /// What a key without a counter may have had when the counters became more.
     floor: u64,
     counters: Vec<Counter<L>>,
-    /// The counters' numbers, highest count first.
-    order: Vec<u32>,
-    runs: Runs,
     index: Index,
+    /// The numbers of all counters in a heap, lowest count on top; empty until a counter is taken from a key.
+    heap: Vec<Seen>,
     seed: Seed,
 }
 
 #[derive(Debug)]
 struct Counter<L> {
     hash: u64,
-    db: i32,
+    count: u64,
     key: Vec<u8>,
+    db: i32,
     label: L,
-    /// Its place in the order.
-    place: u32,
-    /// The number of its run.
-    run: u32,
+}
+
+/// A counter, and a count that it had.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    count: u64,
+    number: u32,
 }
 
 impl<L: Copy> HeavyHitters<L> {
     /// So many counters, at most [`MAX_CAPACITY`]; 0 counts nothing.
     pub fn new(capacity: usize) -> Self {
-        let mut hitters = Self {
-            capacity: 0,
+        let capacity = capacity.min(MAX_CAPACITY);
+        Self {
+            capacity,
             total: 0,
             floor: 0,
             counters: Vec::new(),
-            order: Vec::new(),
-            runs: Runs::default(),
-            index: Index::default(),
+            index: Index::for_counters(capacity),
+            heap: Vec::new(),
             seed: Seed::random(),
-        };
-        hitters.set_capacity(capacity);
-        hitters
+        }
     }
 
     /// How many counters there are.
@@ -91,17 +95,18 @@ impl<L: Copy> HeavyHitters<L> {
         if capacity == self.capacity {
             return;
         }
+        self.floor = if capacity > self.capacity { self.error() } else { self.floor };
         if capacity == 0 {
-            self.reset();
-        } else if capacity > self.capacity && self.capacity > 0 && self.order.len() == self.capacity {
-            self.floor = self.lowest();
+            (self.total, self.floor) = (0, 0);
         }
         self.capacity = capacity;
-        // A few counters are put in again: this is rare.
-        let kept: Vec<(u64, Counter<L>)> = self.drain().into_iter().take(capacity).collect();
+        self.counters.sort_unstable_by_key(|counter| Reverse(counter.count));
+        self.counters.truncate(capacity);
+        self.counters.shrink_to(capacity);
+        self.heap = Vec::new();
         self.index = Index::for_counters(capacity);
-        for (count, counter) in kept {
-            self.push(counter, count);
+        for (number, counter) in (0..).zip(&self.counters) {
+            self.index.insert(counter.hash, number);
         }
     }
 
@@ -112,26 +117,32 @@ impl<L: Copy> HeavyHitters<L> {
             return;
         }
         self.total += 1;
-        let hash = self.seed.hash(u64::from(db.cast_unsigned()), key);
-        let counters = &self.counters;
+        let hash = self.seed.hash(db.cast_unsigned(), key);
+        let counters = &mut self.counters;
         let found = self.index.find(hash, |number| {
-            let counter = &counters[number as usize];
-            counter.hash == hash && counter.db == db && counter.key == key
-        });
-        match found {
-            Some(number) => {
-                self.counters[number as usize].label = label;
-                self.increment(number);
+            let counter = &mut counters[number as usize];
+            let is_it = counter.hash == hash && counter.db == db && equal(&counter.key, key);
+            if is_it {
+                counter.count += 1;
+                counter.label = label;
             }
-            None => self.begin(hash, db, key, label),
+            is_it
+        });
+        if found.is_none() {
+            self.begin(hash, db, key, label);
         }
     }
 
     /// The `n` keys with the highest counts, highest first.
     pub fn top(&self, n: usize) -> impl Iterator<Item = Hitter<'_, L>> {
-        self.order.iter().take(n).map(|&number| {
-            let counter = &self.counters[number as usize];
-            Hitter { db: counter.db, key: &counter.key, label: counter.label, count: self.runs.count(counter.run) }
+        let mut order: Vec<&Counter<L>> = self.counters.iter().collect();
+        order.sort_unstable_by_key(|counter| Reverse(counter.count));
+        order.truncate(n);
+        order.into_iter().map(|counter| Hitter {
+            db: counter.db,
+            key: &counter.key,
+            label: counter.label,
+            count: counter.count,
         })
     }
 
@@ -142,40 +153,24 @@ impl<L: Copy> HeavyHitters<L> {
 
     /// The most that a key without a counter can have had, and by which a count can be too high.
     pub fn error(&self) -> u64 {
-        if self.order.len() == self.capacity { self.lowest() } else { self.floor }
+        let lowest = self.counters.iter().map(|counter| counter.count).min().unwrap_or(0);
+        if self.counters.len() == self.capacity { lowest } else { self.floor }
     }
 
     /// Forgets all.
     pub fn reset(&mut self) {
-        (self.total, self.floor) = (0, 0);
-        self.drain();
-        self.index = Index::for_counters(self.capacity);
-        self.seed = Seed::random();
-    }
-
-    fn lowest(&self) -> u64 {
-        self.order.last().map_or(0, |&number| self.runs.count(self.counters[number as usize].run))
-    }
-
-    /// Takes all counters out, highest first.
-    fn drain(&mut self) -> Vec<(u64, Counter<L>)> {
-        let mut drained: Vec<(u64, Counter<L>)> =
-            self.counters.drain(..).map(|counter| (self.runs.count(counter.run), counter)).collect();
-        drained.sort_unstable_by_key(|(_, counter)| counter.place);
-        self.order.clear();
-        self.runs = Runs::default();
-        drained
+        *self = Self::new(self.capacity);
     }
 
     /// Gives a counter to a key that has none: a new one, or that with the lowest count.
     #[inline(never)]
     fn begin(&mut self, hash: u64, db: i32, key: &[u8], label: L) {
-        if self.order.len() < self.capacity {
-            let number = self.push(Counter { hash, db, key: key.to_vec(), label, place: 0, run: 0 }, self.floor);
-            self.increment(number);
+        if self.counters.len() < self.capacity {
+            self.index.insert(hash, number_of(self.counters.len()));
+            self.counters.push(Counter { hash, count: self.floor + 1, key: key.to_vec(), db, label });
             return;
         }
-        let Some(&number) = self.order.last() else { return };
+        let number = self.lowest();
         let counters = &self.counters;
         self.index.remove(number, |number| counters[number as usize].hash);
         let counter = &mut self.counters[number as usize];
@@ -184,117 +179,59 @@ impl<L: Copy> HeavyHitters<L> {
         }
         counter.key.clear();
         counter.key.extend_from_slice(key);
+        counter.count += 1;
         (counter.hash, counter.db, counter.label) = (hash, db, label);
         self.index.insert(hash, number);
-        self.increment(number);
     }
 
-    /// Adds a counter at the end of the order; none there is lower than `count`.
-    fn push(&mut self, counter: Counter<L>, count: u64) -> u32 {
-        let place = number_of(self.order.len());
-        let run = match self.order.last().map(|&last| self.counters[last as usize].run) {
-            Some(run) if self.runs.count(run) == count => run,
-            _ => self.runs.begin(count, place),
-        };
-        let number = number_of(self.counters.len());
-        self.runs.reserve_for(self.counters.len() + 1);
-        self.index.insert(counter.hash, number);
-        self.order.push(number);
-        self.counters.push(Counter { place, run, ..counter });
-        number
+    /// The counter with the lowest count, of one at least.
+    fn lowest(&mut self) -> u32 {
+        if self.heap.is_empty() {
+            let all = (0..).zip(&self.counters);
+            self.heap = all.map(|(number, counter)| Seen { count: counter.count, number }).collect();
+            // What is in order is a heap.
+            self.heap.sort_unstable_by_key(|seen| seen.count);
+        }
+        loop {
+            let Seen { count, number } = self.heap[0];
+            let now = self.counters[number as usize].count;
+            if count == now {
+                return number;
+            }
+            self.sink(Seen { count: now, number });
+        }
     }
 
-    /// Adds one to a counter.
-    #[inline(always)]
-    fn increment(&mut self, number: u32) {
-        let Counter { place, run, .. } = self.counters[number as usize];
-        let Run { count, first } = self.runs.all[run as usize];
-        if place != first {
-            // It becomes the first of its run.
-            let other = self.order[first as usize];
-            self.order[first as usize] = number;
-            self.order[place as usize] = other;
-            self.counters[other as usize].place = place;
-            self.counters[number as usize].place = first;
-        }
-        let is_alone = self.order.get(first as usize + 1).is_none_or(|&next| self.counters[next as usize].run != run);
-        let before = first.checked_sub(1).map(|place| self.counters[self.order[place as usize] as usize].run);
-        match before {
-            Some(before) if self.runs.count(before) == count + 1 => {
-                self.counters[number as usize].run = before;
-                if is_alone { self.runs.end(run) } else { self.runs.all[run as usize].first += 1 }
+    /// Puts a counter that has risen in place of the root, and lets it sink to where it belongs.
+    fn sink(&mut self, seen: Seen) {
+        let heap = &mut self.heap[..];
+        let mut place = 0;
+        loop {
+            let left = 2 * place + 1;
+            let Some(children) = heap.get(left..heap.len().min(left + 2)).filter(|children| !children.is_empty())
+            else {
+                break;
+            };
+            let lower = if children.len() == 2 && children[1].count < children[0].count { left + 1 } else { left };
+            if heap[lower].count >= seen.count {
+                break;
             }
-            _ if is_alone => self.runs.all[run as usize].count += 1,
-            _ => {
-                self.runs.all[run as usize].first += 1;
-                self.counters[number as usize].run = self.runs.begin(count + 1, first);
-            }
+            heap[place] = heap[lower];
+            place = lower;
         }
+        heap[place] = seen;
     }
 }
 
-/// Counters of one count, which stand beside each other.
-#[derive(Clone, Copy, Debug)]
-struct Run {
-    count: u64,
-    /// The place of the first; of a run that is free, the number of the next one that is.
-    first: u32,
-}
-
-/// All runs, and those that are free: there are never more than counters.
+/// Counters' numbers by their keys' hashes: open addressing, at most a quarter full.
 #[derive(Debug)]
-struct Runs {
-    all: Vec<Run>,
-    free: u32,
-}
-
-impl Default for Runs {
-    fn default() -> Self {
-        Self { all: Vec::new(), free: FREE }
-    }
-}
-
-impl Runs {
-    #[inline(always)]
-    fn count(&self, run: u32) -> u64 {
-        self.all[run as usize].count
-    }
-
-    /// Makes room, so that a run that begins allocates nothing.
-    fn reserve_for(&mut self, counters: usize) {
-        self.all.reserve(counters.saturating_sub(self.all.len()));
-    }
-
-    fn begin(&mut self, count: u64, first: u32) -> u32 {
-        let run = Run { count, first };
-        match self.free {
-            FREE => {
-                self.all.push(run);
-                number_of(self.all.len() - 1)
-            }
-            number => {
-                self.free = self.all[number as usize].first;
-                self.all[number as usize] = run;
-                number
-            }
-        }
-    }
-
-    fn end(&mut self, run: u32) {
-        self.all[run as usize].first = self.free;
-        self.free = run;
-    }
-}
-
-/// Counters' numbers by their keys' hashes: open addressing, at most half full.
-#[derive(Debug, Default)]
 struct Index {
     slots: Vec<u32>,
 }
 
 impl Index {
     fn for_counters(capacity: usize) -> Self {
-        let slots = if capacity == 0 { 0 } else { (2 * capacity).next_power_of_two() };
+        let slots = if capacity == 0 { 0 } else { (4 * capacity).next_power_of_two() };
         Self { slots: vec![FREE; slots] }
     }
 
@@ -312,7 +249,7 @@ impl Index {
     }
 
     #[inline(always)]
-    fn find(&self, hash: u64, matches: impl Fn(u32) -> bool) -> Option<u32> {
+    fn find(&self, hash: u64, mut matches: impl FnMut(u32) -> bool) -> Option<u32> {
         let mut slot = self.home(hash);
         loop {
             match self.slots[slot] {

@@ -16,6 +16,7 @@ pub mod price;
 pub mod quota;
 pub mod ranking;
 pub mod slide;
+pub mod spans;
 pub mod tally;
 pub mod time;
 pub mod window;

@@ -9,7 +9,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::ops::Deref;
 
-use crate::hash::Seed;
+use crate::hash::{Seed, equal};
 
 /// A member and its count. A sum beyond 2⁶⁴ − 1 stays there.
 pub type Ranked = (Vec<u8>, u64);
@@ -56,7 +56,7 @@ pub fn highest<L: Lists>(lists: &mut L, n: usize) -> Result<Vec<Ranked>, L::Erro
     if let Some(highest) = by_threshold(lists, n)? {
         return Ok(highest);
     }
-    let mut sums = Sums::new();
+    let mut sums = Sums::with_room(lists.members() / lists.list_count().max(1));
     for list in 0..lists.list_count() {
         lists.rewind(list);
         while let Some((member, count)) = lists.next(list)? {
@@ -78,7 +78,7 @@ fn by_threshold<L: Lists>(lists: &mut L, n: usize) -> Result<Option<Vec<Ranked>>
     if outlook.is_beyond(n.min(lists.members() / (others + 1)).saturating_mul(others)) {
         return Ok(None);
     }
-    let mut named = Sums::new();
+    let mut named = Sums::with_room(0);
     let mut best = Best::new(n);
     let mut frontier: Vec<Frontier<L::Member>> = (0..lists.list_count()).map(|_| Frontier::Begin).collect();
     loop {
@@ -230,8 +230,11 @@ struct Slot {
 }
 
 impl Sums {
-    fn new() -> Self {
-        Self { seed: Seed::random(), bytes: Vec::new(), sums: Vec::new(), slots: vec![Slot::default(); 64] }
+    /// None yet, with slots for so many.
+    fn with_room(members: usize) -> Self {
+        let slots = (2 * members).next_power_of_two().max(64);
+        let sums = Vec::with_capacity(members);
+        Self { seed: Seed::random(), bytes: Vec::new(), sums, slots: vec![Slot::default(); slots] }
     }
 
     /// Adds to a member's sum; whether the member is new.
@@ -245,7 +248,7 @@ impl Sums {
                 break;
             }
             let number = slot.number as usize - 1;
-            if slot.tag == tag && self.member(number) == member {
+            if slot.tag == tag && equal(self.member(number), member) {
                 let sum = &mut self.sums[number].sum;
                 *sum = sum.saturating_add(count);
                 return false;
