@@ -3,21 +3,26 @@
 //! The generic cell rate algorithm: `count` cells per `period`, plus `max_burst` at once.
 
 use std::ffi::CStr;
+use std::ops::RangeInclusive;
 
 use redis_meter_core::time::{Micros, Nanos};
 
-use crate::server::{Access, Arg, Change, Command, Context, Error, KeyUse, Keys, Kind, Spec, Str, Writable};
-use crate::stats;
+use crate::server::{
+    Access, Arg, Change, Command, Context, Error, KeyUse, Keys, Kind, Spec, Str, Writable, key_changed,
+};
 use crate::store::tat::Tat;
-use redis_meter_core::answer::{Decision, Next, TooLong};
+use crate::{refusals, stats};
+use redis_meter_core::answer::{Answer, Decision, Next, TooLong, Unit};
 use redis_meter_core::gcra::{MAX_RATE, Quota, QuotaError};
+use redis_meter_core::number::{parse_natural, parse_period};
 
-use super::arguments::{integer, period};
-use super::limiter::{Limiter, Take, too_long};
+use super::arguments::{Options, integer, is_keyword, period};
+use super::limiter::{Limiter, count_cells, too_long};
 
 pub(crate) struct CellThrottle;
 
-/// The same command under the name that redis-cell gave it.
+/// The command of redis-cell, on the same state: where a client could tell the two commands apart, it does what redis-cell
+/// does. Where that crashes, wraps round, admits too much or drains a limiter at a restart, it does not.
 pub(crate) struct ClThrottle;
 
 impl Limiter for CellThrottle {
@@ -86,13 +91,90 @@ impl Limiter for CellThrottle {
 impl Command for ClThrottle {
     const SPEC: Spec = Spec {
         name: c"cl.throttle",
-        summary: c"CELL.THROTTLE under the name that redis-cell gave it.",
+        summary: c"Takes cells from a rate limiter as redis-cell does: two policies may share a key.",
         ..<CellThrottle as Limiter>::SPEC
     };
 
     fn call(ctx: Context<'_>, arguments: &[Str<'_>]) -> Result<(), Error> {
-        Take::<CellThrottle>::call(ctx, arguments)
+        let [key, max_burst, count, length, rest @ ..] = arguments else { return Err(Error::Arity) };
+        let quota = quota_of(
+            lenient_integer(*max_burst, "max_burst", -1..=i64::MAX)?,
+            lenient_integer(*count, "count", 1..=i64::MAX)?,
+            lenient_period(*length)?,
+        )?;
+        let (quantity, unit) = match rest {
+            [] => (1, Unit::Seconds),
+            [word] if is_keyword(*word, "MS") => (1, Unit::Millis),
+            [quantity, options @ ..] => {
+                let quantity = lenient_integer(*quantity, "quantity", i64::MIN..=i64::MAX)?;
+                match options {
+                    [] => (quantity, Unit::Seconds),
+                    [word] if is_keyword(*word, "MS") => (quantity, Unit::Millis),
+                    [word, ..] => return Err(Options::new(options, "MS").unknown(*word)),
+                }
+            }
+        };
+
+        let now = ctx.now();
+        let tat = Tat::<Writable>::open(ctx, *key)?;
+
+        let Decision { answer, next } = quota.decide_uncut(tat.value(), now.nanos(), quantity).map_err(too_long)?;
+
+        if let Some(change) = tat.save(next, now.nanos(), quota.tolerance()) {
+            change.tell(ctx);
+            if quantity < 0 {
+                key_changed(ctx, *key);
+            }
+        }
+        count_cells(&answer, quantity);
+        if answer.limited && quantity > 0 {
+            refusals::record(ctx, *key, "CL.THROTTLE");
+        }
+
+        ctx.reply_integers(integers(&answer, unit));
+        Ok(())
     }
+}
+
+/// The five integers of redis-cell's reply: it counts spans in milliseconds, so that less than one is none.
+fn integers(answer: &Answer, unit: Unit) -> [i64; 5] {
+    let whole_millis = |span: Nanos| span.floor_millis().nanos();
+    let answer = match unit {
+        Unit::Millis => *answer,
+        Unit::Seconds => Answer {
+            retry_after: answer.retry_after.map(whole_millis),
+            reset_after: whole_millis(answer.reset_after),
+            ..*answer
+        },
+    };
+    answer.integers(unit)
+}
+
+/// An integer that may have a leading `+` or zeros, as redis-cell takes it.
+fn lenient_integer(text: Str<'_>, name: &str, range: RangeInclusive<i64>) -> Result<i64, Error> {
+    let (is_negative, digits) = match text.bytes() {
+        [b'-', digits @ ..] => (true, digits),
+        [b'+', digits @ ..] | digits => (false, digits),
+    };
+    let number = parse_natural(without_zeros(digits)).map(|number| if is_negative { -number } else { number });
+    match number.filter(|number| range.contains(number)) {
+        Some(number) => Ok(number),
+        // What is wrong with it, or the one number whose magnitude does not fit.
+        None => integer(text, name, range),
+    }
+}
+
+/// A period that may have a leading `+` or zeros.
+fn lenient_period(text: Str<'_>) -> Result<Nanos, Error> {
+    let digits = text.bytes().strip_prefix(b"+").unwrap_or(text.bytes());
+    parse_period(without_zeros(digits)).or_else(|_| period(text, "period"))
+}
+
+/// The number without leading zeros but one that stands alone or before a point.
+fn without_zeros(digits: &[u8]) -> &[u8] {
+    let zeros =
+        digits.iter().zip(digits.iter().skip(1)).take_while(|(zero, next)| **zero == b'0' && next.is_ascii_digit());
+    &digits[zeros.count()..]
 }
 
 /// `max_burst count period`
@@ -101,7 +183,12 @@ pub(super) fn quota(numbers: &[Str<'_>]) -> Result<Quota, Error> {
     let [max_burst, count, length] = numbers else { return Err(Error::Arity) };
     let max_burst = integer(*max_burst, "max_burst", 0..=i64::MAX)?;
     let count = integer(*count, "count", 1..=i64::MAX)?;
-    Quota::new(max_burst, count, period(*length, "period")?).map_err(|error| match error {
+    quota_of(max_burst, count, period(*length, "period")?)
+}
+
+#[inline(always)]
+fn quota_of(max_burst: i64, count: i64, period: Nanos) -> Result<Quota, Error> {
+    Quota::new(max_burst, count, period).map_err(|error| match error {
         QuotaError::TooFast => Error::refused(format!("count per period must be at most {MAX_RATE} a second")),
         QuotaError::TooLong => too_long(TooLong),
     })

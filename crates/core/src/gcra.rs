@@ -33,10 +33,14 @@ pub enum QuotaError {
 }
 
 impl Quota {
-    /// `count` (≥ 1) cells per `period` (> 0), plus `max_burst` (≥ 0) at once.
+    /// `count` (≥ 1) cells per `period` (> 0), plus `max_burst` (≥ 0) at once. With a `max_burst` of −1 it holds no cell
+    /// at all: a quota for [`Quota::decide_uncut`] alone.
+    ///
+    /// # Errors
+    /// A rate above [`MAX_RATE`], or a tolerance beyond 2⁶³ − 1 ns.
     #[inline(always)]
     pub fn new(max_burst: i64, count: i64, period: Nanos) -> Result<Self, QuotaError> {
-        debug_assert!(max_burst >= 0 && count >= 1 && period.0 > 0);
+        debug_assert!(max_burst >= -1 && count >= 1 && period.0 > 0);
         // One nanosecond is the shortest interval, so a period holds at most as many cells as nanoseconds.
         if count > period.0 {
             return Err(QuotaError::TooFast);
@@ -136,6 +140,46 @@ impl Quota {
     /// The numbers that two quotas have in common if they are the same.
     pub fn numbers(&self) -> [i64; 3] {
         [self.limit, self.count, self.period.0]
+    }
+
+    /// The answer as redis-cell gives it: a TAT beyond `now` + tolerance is neither read nor stored as anything else, so
+    /// that two quotas may share one TAT, and the stricter one holds; while it lies there, every call is refused, also
+    /// one for no cell, and one that gives back less than would bring it within reach. A call that is refused changes
+    /// nothing.
+    ///
+    /// # Errors
+    /// If `now` + tolerance does not fit.
+    pub fn decide_uncut(&self, tat: Option<Nanos>, now: Nanos, quantity: i64) -> Result<Decision<Nanos>, TooLong> {
+        let horizon = now.0.checked_add(self.tolerance.0).ok_or(TooLong)?;
+        let start = tat.map_or(now.0, |tat| tat.0.max(now.0));
+        // In 128 bits: neither the quantity nor the TAT is bounded by the limit here.
+        let cost = i128::from(quantity) * i128::from(self.period.0) / i128::from(self.count);
+        let end = i128::from(start) + cost;
+        let over = end - i128::from(horizon);
+
+        let (limited, retry_after, end, next) = if over > 0 {
+            let can_pass = cost <= i128::from(self.tolerance.0);
+            (true, i64::try_from(over).ok().filter(|_| can_pass).map(Nanos), start, Next::Keep)
+        } else {
+            // At most the horizon, and never below now.
+            let end = i64::try_from(end).unwrap_or(now.0).max(now.0);
+            let next = match tat {
+                _ if quantity > 0 => Next::Store(Nanos(end)),
+                Some(_) if quantity < 0 && end == now.0 => Next::Clear,
+                Some(_) if quantity < 0 => Next::Store(Nanos(end)),
+                _ => Next::Keep,
+            };
+            (false, None, end, next)
+        };
+
+        let answer = Answer {
+            limited,
+            limit: self.limit,
+            remaining: self.fitting((horizon - end).max(0)),
+            retry_after,
+            reset_after: Nanos(end - now.0),
+        };
+        Ok(Decision { answer, next })
     }
 
     /// What `quantity` (0..=limit) cells cost, in ns: ⌊quantity × period / count⌋.

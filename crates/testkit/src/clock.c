@@ -1,5 +1,6 @@
 /* Preloaded into a program, it shifts the wall clock by SHIFT seconds; with SHIFT=step() by what the file `clock` in the
- * program's folder says at the moment, in seconds, and not at all while there is none. It asks the kernel, not libc's own functions: some
+ * program's folder says at the moment, in seconds, and not at all while there is none;
+ * with FROZEN=1 it stands where that file says, in nanoseconds since the epoch. It asks the kernel, not libc's own functions: some
  * allocators want the time before the dynamic linker can look those up. */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -8,6 +9,10 @@
 #include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
+
+#ifndef SHIFT
+#define SHIFT 0
+#endif
 
 __attribute__((unused)) static long step(void) {
     char text[32] = {0};
@@ -20,7 +25,17 @@ __attribute__((unused)) static long step(void) {
 
 int clock_gettime(clockid_t clock, struct timespec *now) {
     int failed = (int)syscall(SYS_clock_gettime, clock, now);
-    if (!failed && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE)) now->tv_sec += SHIFT;
+    if (!failed && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE)) {
+#ifdef FROZEN
+        long at = step();
+        if (at) {
+            now->tv_sec = at / 1000000000;
+            now->tv_nsec = at % 1000000000;
+        }
+#else
+        now->tv_sec += SHIFT;
+#endif
+    }
     return failed;
 }
 

@@ -647,3 +647,43 @@ fn a_thousand_a_second_without_a_burst_is_a_thousand_a_second_by_timers_that_are
     }
     assert!(served > 9_900, "{served}");
 }
+
+proptest! {
+    /// Within reach of its tolerance a TAT is treated as the cut variant treats it; beyond, everything is refused that
+    /// does not bring it within reach, and nothing changes.
+    #[test]
+    fn what_is_not_cut_differs_only_beyond_the_tolerance(
+        max_burst in 0..1_000_i64,
+        count in 1..1_000_i64,
+        period in SECOND..HOUR,
+        ahead in -HOUR..4 * HOUR,
+        quantity in -2_000..2_000_i64,
+    ) {
+        let quota = Quota::new(max_burst, count, Nanos(period)).expect("a quota");
+        let (now, tat) = (Nanos(EPOCH), Some(Nanos(EPOCH + ahead)));
+        let uncut = quota.decide_uncut(tat, now, quantity).expect("a decision");
+        if ahead <= quota.tolerance().0 {
+            let cut = quota.decide(tat, now, quantity).expect("a decision");
+            prop_assert_eq!(uncut.answer, cut.answer);
+            prop_assert_eq!(uncut.next, cut.next);
+        } else if quantity >= 0 {
+            prop_assert!(uncut.answer.limited);
+            prop_assert_eq!(uncut.answer.remaining, 0);
+            prop_assert_eq!(uncut.answer.reset_after, Nanos(ahead));
+            prop_assert_eq!(uncut.next, Next::Keep);
+        } else if uncut.answer.limited {
+            prop_assert_eq!(uncut.next, Next::Keep);
+        }
+    }
+}
+
+#[test]
+fn a_quota_of_no_cell_takes_none() {
+    let quota = Quota::new(-1, 30, Nanos(60 * SECOND)).expect("a quota");
+    for (tat, reset) in [(None, 0), (Some(Nanos(EPOCH - SECOND)), 0), (Some(Nanos(EPOCH + SECOND)), SECOND)] {
+        let Decision { answer, next } = quota.decide_uncut(tat, Nanos(EPOCH), 1).expect("a decision");
+        let reset_after = Nanos(reset);
+        assert_eq!(answer, Answer { limited: true, limit: 0, remaining: 0, retry_after: None, reset_after });
+        assert_eq!(next, Next::Keep);
+    }
+}
