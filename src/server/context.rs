@@ -203,6 +203,17 @@ impl Context<'_> {
         NonNull::new(reply).map(CallReply)
     }
 
+    /// Runs a core command that the caller has replicated; what other modules do at its events is replicated all the same.
+    pub(super) fn call_unreplicated(self, command: &CStr, key: Str<'_>, argument: Str<'_>) -> Option<CallReply> {
+        let call = api!(RedisModule_Call);
+        let (name, format) = (command.as_ptr(), c"!ARss".as_ptr());
+        // SAFETY: the context is that of the running command; name and format are C strings, and the format asks for two
+        // strings.
+        let reply = unsafe { call(self.raw, name, format, key.raw(), argument.raw()) };
+        events::note();
+        NonNull::new(reply).map(CallReply)
+    }
+
     /// Replies an integer.
     pub(crate) fn reply_integer(self, number: i64) {
         let reply = api!(RedisModule_ReplyWithLongLong);

@@ -367,33 +367,31 @@ impl CoreCommand {
     /// `PFADD key element`: whether the key has changed; `None` if it holds a string that is no HyperLogLog, or if the
     /// server does not know the command.
     pub(crate) fn add_to_hyperloglog(ctx: Context<'_>, key: Str<'_>, element: Str<'_>) -> Option<bool> {
-        Self::run(ctx, c"PFADD", key, element, key, |changed| changed == 1)
+        Self::run(ctx, c"PFADD", key, element)
     }
 
     /// `SADD key member`: whether it was not there before; `None` if it can't be run.
     pub(crate) fn add_to_set(ctx: Context<'_>, key: Str<'_>, member: Str<'_>) -> Option<bool> {
-        Self::run(ctx, c"SADD", key, member, key, |added| added == 1)
+        Self::run(ctx, c"SADD", key, member)
     }
 
     /// `RENAME key to`; a value at `to` is replaced, and the expiry goes with it. `None` if there is no such key.
     pub(crate) fn rename(ctx: Context<'_>, key: Str<'_>, to: Str<'_>) -> Option<bool> {
-        Self::run(ctx, c"RENAME", key, to, to, |_| true)
+        if !Key::<Any>::read(ctx, key).is_ok_and(|key| key.exists()) {
+            return None;
+        }
+        // It can't fail, and is replicated before what other modules do at its events.
+        Arguments::of(key).add(to).send(ctx, c"RENAME");
+        ctx.call_unreplicated(c"RENAME", key, to).map(|reply| !reply.is_error())
     }
 
-    /// Runs it; `left` is the key that is there afterwards. What another module did to that at an event of it was
-    /// replicated before it: where it has gone, that is said again.
-    fn run(
-        ctx: Context<'_>,
-        command: &CStr,
-        key: Str<'_>,
-        argument: Str<'_>,
-        left: Str<'_>,
-        changed: impl FnOnce(i64) -> bool,
-    ) -> Option<bool> {
+    /// Runs one that returns 1 if it has changed something. What another module did to the key at an event of it was
+    /// replicated before it: where the key has gone, that is said again.
+    fn run(ctx: Context<'_>, command: &CStr, key: Str<'_>, argument: Str<'_>) -> Option<bool> {
         let reply = ctx.call(command, &[key, argument]).filter(|reply| !reply.is_error())?;
-        let changed = changed(reply.integer());
-        if changed && !Key::<Any>::read(ctx, left).is_ok_and(|key| key.exists()) {
-            Arguments::of(left).send(ctx, c"UNLINK");
+        let changed = reply.integer() == 1;
+        if changed && !Key::<Any>::read(ctx, key).is_ok_and(|key| key.exists()) {
+            Arguments::of(key).send(ctx, c"UNLINK");
         }
         Some(changed)
     }
