@@ -363,7 +363,7 @@ fn weeks_are_those_of_iso_8601() {
         let weeks = redis.strings_of_pairs("METER.KPI p FROM 20200101 TO 20251231 BY WEEK PATH 2 a b");
         assert_eq!(weeks, "2020W53=4 2021W01=5 ");
         let error = redis.error("METER.KPI m FROM 20200101 TO 20251231 BY FORTNIGHT");
-        assert_eq!(error, "ERR BY must be HOUR, DAY, WEEK, MONTH or TOTAL, not FORTNIGHT");
+        assert_eq!(error, "ERR BY must be HOUR, DAY, WEEK, MONTH or TOTAL, not 'FORTNIGHT'");
     });
 }
 

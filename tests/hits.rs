@@ -77,11 +77,11 @@ fn what_a_path_refuses_leaves_the_others_untouched() {
             assert_eq!(redis.contents(), before, "{rest}");
         }
         for (rest, expected) in [
-            ("ONCE new PATH 2 full x", "ERR the count of path member x would pass 9007199254740992"),
-            ("ONCE new PATH 2 odd x", "ERR the score of path member x is no count"),
+            ("ONCE new PATH 2 full x", "ERR the count of path member 'x' would pass 9007199254740992"),
+            ("ONCE new PATH 2 odd x", "ERR the score of path member 'x' is no count"),
             ("ONCE new PATH 2 text x", "WRONGTYPE "),
             ("ONCE new PATH 2 a", "ERR PATH 2 needs 2 members, not 1"),
-            ("ONCE new PATH 9 a", "ERR the depth of PATH must be an integer from 1 to 8, not 9"),
+            ("ONCE new PATH 9 a", "ERR the depth of PATH must be an integer from 1 to 8, not '9'"),
         ] {
             let error = redis.error(&format!("{hit} {rest}"));
             assert!(error.starts_with(expected), "{rest}: {error}");
@@ -89,7 +89,7 @@ fn what_a_path_refuses_leaves_the_others_untouched() {
         }
         for back in ["PATH 2 a b PATH 2 a none", "PATH 2 a b PATH 1 none"] {
             let error = redis.error(&format!("METER.HIT m AT {now} BY -1 {back}"));
-            assert_eq!(error, "ERR BY takes back more than was counted of path member none");
+            assert_eq!(error, "ERR BY takes back more than was counted of path member 'none'");
             assert_eq!(redis.contents(), before, "{back}");
         }
     });
@@ -137,10 +137,10 @@ fn several_caps_must_all_hold() {
                 "CAP DAY 5 CAP HOUR 5 CAP MONTH 6 CAP SINCE 20220808 5 CAP SINCE 20220809 5",
                 "ERR at most 4 CAPs fit in a hit, not 5",
             ),
-            ("CAP WEEK 5", "ERR CAP must be of an HOUR, DAY or MONTH, or SINCE a date, not WEEK"),
-            ("CAP DAY 0", "ERR the limit of CAP DAY must be a 64-bit integer, at least 1, not 0"),
-            ("CAP SINCE 20220808 x", "ERR the limit of CAP SINCE must be a 64-bit integer, at least 1, not x"),
-            ("CAP SINCE 5 5", "ERR the date of CAP SINCE must be a date, such as 20220809 or 2022-08-09, not 5"),
+            ("CAP WEEK 5", "ERR CAP must be of an HOUR, DAY or MONTH, or SINCE a date, not 'WEEK'"),
+            ("CAP DAY 0", "ERR the limit of CAP DAY must be a 64-bit integer, at least 1, not '0'"),
+            ("CAP SINCE 20220808 x", "ERR the limit of CAP SINCE must be a 64-bit integer, at least 1, not 'x'"),
+            ("CAP SINCE 5 5", "ERR the date of CAP SINCE must be a date, such as 20220809 or 2022-08-09, not '5'"),
         ] {
             assert_eq!(redis.error(&hit(1, caps)), expected, "{caps}");
         }
@@ -292,6 +292,6 @@ fn top_reads_below_paths_of_every_depth() {
         let total = redis.counts(&format!("METER.KPI m FROM 20220801 TO 20220831 BY TOTAL {path}"));
         assert_eq!(total, members([("total", 7)]));
         let error = redis.error(&format!("METER.TOP m PATH 9 {} i", names.join(" ")));
-        assert_eq!(error, "ERR the depth of PATH must be an integer from 1 to 8, not 9");
+        assert_eq!(error, "ERR the depth of PATH must be an integer from 1 to 8, not '9'");
     });
 }
