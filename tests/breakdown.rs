@@ -173,7 +173,10 @@ fn keys_of_another_type_are_refused_before_anything_is_written() {
         let before = redis.contents();
         assert_eq!(
             redis.error(&format!("METER.HIT m AT {} PATH 1 a UNIQUE u ONCE e", now_ms())),
-            "ERR the key of that day's unique ids holds a string that is no HyperLogLog; DEL it, or use another key"
+            format!(
+                "ERR key 'm:day:{}:unique' holds a string that is no HyperLogLog: DEL it, or use another meter",
+                date(now_ms())
+            )
         );
         assert_eq!(redis.contents(), before);
     });

@@ -216,7 +216,21 @@ impl Traffic {
             2 => line += &format!(" PATH 3 a:~ app{app} {user}"),
             _ => {}
         }
-        line += self.random.pick(&["", "", " CAP DAY 60", " CAP MONTH 200", " CAP HOUR 9"]);
+        if self.random.below(4) == 0 {
+            line += &format!(" PATH 2 country{} app{app} PATH 1 app{app}", self.random.below(3));
+        }
+        line += self.random.pick(&[
+            "",
+            "",
+            "",
+            " CAP DAY 60",
+            " CAP MONTH 200",
+            " CAP HOUR 9",
+            " CAP DAY 90 CAP MONTH 400 CAP HOUR 30 WHY",
+        ]);
+        if self.random.below(6) == 0 {
+            line += &format!(" CAP SINCE {} 300 WHY", date(at - 5 * 24 * HOUR_MS));
+        }
         if self.random.below(2) == 0 {
             line += &format!(" UNIQUE user{id}");
         }
@@ -234,7 +248,10 @@ impl Traffic {
             2 if self.random.below(4) == 0 => format!("METER.DROP {meter}"),
             3 | 4 => format!("METER.INDEX {meter} FROM 20220801 TO 20220831"),
             5 | 6 => format!("METER.KPI {meter} DAY {date}"),
-            7 => format!("METER.KPI {meter} FROM 20220801 TO {date} BY TOTAL"),
+            7 => format!(
+                "METER.KPI {meter} FROM 20220801 TO {date} BY {}",
+                self.random.pick(&["TOTAL", "WEEK", "MONTH"])
+            ),
             8 | 9 => format!("METER.TOP {meter} FROM 20220801 TO {date}"),
             10 => format!("METER.DAYS {meter}"),
             11 => format!("METER.COST {meter} DAY {date} GRADUATED 5 0.1 inf 0.05"),
@@ -251,7 +268,7 @@ impl Traffic {
         let period = self.random.pick(&["0.002", "0.03", "900", "3600", "4000.5"]);
         let key = format!("{}{period}", self.random.pick(&["x", "y", "~"]));
         let quantity = self.random.pick(&["", "1", "2", "0", "-1", "-2", "9"]);
-        let unit = self.random.pick(&["", "MS"]);
+        let unit = self.random.pick(&["", "MS", "PARTIAL", "PARTIAL MS"]);
         let (burst, count) = (self.random.below(9), 1 + self.random.below(9));
         let twin = self.random.pick(&["", "", "", "_RO"]);
         match self.random.below(5) {

@@ -107,7 +107,7 @@ fn a_change_fires_the_events_of_what_it_replicates() {
         assert_eq!(events[..expected.len()], expected);
         let rest: Vec<&str> = events[expected.len()..].iter().filter_map(|event| event.split(' ').next()).collect();
         let (event, seal) = rest.split_at(4);
-        assert_eq!(event, ["sadd", "expire", "hset", "zadd"]);
+        assert_eq!(event, ["sadd", "hset", "expire", "zadd"]);
         let renamed = ["rename_from", "rename_to"].repeat(3);
         assert_eq!(seal[..6], renamed);
         assert_eq!(seal[6..], ["hset", "hset", "expire", "zrem"]);

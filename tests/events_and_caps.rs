@@ -160,7 +160,7 @@ fn a_months_cap_remembers_what_was_sealed_or_dropped_by_date() {
             let month = &date(at)[..6];
             redis.run(&format!("METER.HIT m AT {at} BY 80 CAP MONTH 100"));
             let (id, _) = redis.seal("METER.SEAL m");
-            assert_eq!(redis.strings(&format!("HGETALL m:month:{month}")), ["sealed", "80"]);
+            assert_eq!(redis.strings(&format!("HGETALL m:month:{month}")), [&date(at), "80"]);
             assert_eq!(redis.ints(&format!("METER.HIT m AT {at} BY 21 CAP MONTH 100")), [0, 0, 0], "while sealed");
             redis.run(&format!("METER.ACK m {}", id.expect("a batch")));
             assert_eq!(redis.ints(&format!("METER.HIT m AT {at} BY 21 CAP MONTH 100")), [0, 0, 0], "acknowledged");
@@ -187,7 +187,7 @@ fn a_months_cap_is_refused_where_days_of_the_month_may_have_expired() {
         let mut redis = server.connect();
         assert_eq!(
             redis.error("METER.HIT m CAP MONTH 5"),
-            "ERR CAP MONTH needs the days of a month: set retention-days (30) to 31 or more, or to 0"
+            "ERR CAP MONTH adds up 31 days: set retention-days (30) to 31 or more, or to 0"
         );
         assert_eq!(redis.ints("METER.HIT m CAP DAY 5"), [1, 1, 1]);
         if program.is_7_or_later() {
@@ -205,7 +205,8 @@ fn a_months_cap_is_refused_where_days_of_the_month_may_have_expired() {
                 assert_eq!(
                     redis.error(&format!("METER.HIT m AT {late} CAP MONTH 5")),
                     format!(
-                        "ERR CAP MONTH needs the days of month {month}, of which some are past retention-days (40)"
+                        "ERR CAP MONTH adds up the days from {month}01 on, some of which are past retention-days (40): \
+                         raise it, or cap a shorter span"
                     )
                 );
             }

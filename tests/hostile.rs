@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use testkit::{Client, Program, Random, Server, Value, now_ms, on_every_program, on_every_server, setting};
 
 /// Arguments that have broken parsers before.
-const WORDS: [&str; 79] = [
+const WORDS: [&str; 86] = [
     "",
     "0",
     "1",
@@ -69,8 +69,15 @@ const WORDS: [&str; 79] = [
     "TO",
     "HOUR",
     "MONTH",
+    "WEEK",
+    "YEAR",
+    "SINCE",
     "TOTAL",
     "MS",
+    "PARTIAL",
+    "WHY",
+    "ANCHOR",
+    "OFFSET",
     "BLOCK",
     "COUNT",
     "INTO",
@@ -116,7 +123,7 @@ fn prepare(redis: &mut Client) {
         "SET meter:day:20220810:unique x",
         "SADD meter:day:20220811:path x",
         "HSET batch:batch id x 1 y",
-        "HSET meter:month:202208 sealed x",
+        "HSET meter:month:202208 20220809 x",
     ] {
         redis.run(line);
     }
@@ -191,7 +198,7 @@ fn call(random: &mut Random) -> Vec<Vec<u8>> {
                 add(&(now_ms() - i64::try_from(random.below(1 << 40)).expect("small")).to_string());
                 add("BY");
                 add(random.pick(&["1", "5", "-1", "-2", "0", "9223372036854775807"]));
-                let options: [&[&str]; 8] = [
+                let options: [&[&str]; 12] = [
                     &[],
                     &["PATH", "1", "a"],
                     &["PATH", "2", "a", "b:"],
@@ -200,6 +207,10 @@ fn call(random: &mut Random) -> Vec<Vec<u8>> {
                     &["CAP", "MONTH", "50", "PATH", "3", "a", "b:", "\0"],
                     &["ONCE", "e"],
                     &["CAP", "HOUR", "5"],
+                    &["PATH", "2", "a", "b:", "PATH", "1", "a", "PATH", "2", "c", "d", "WHY"],
+                    &["CAP", "MONTH", "90", "CAP", "DAY", "50", "CAP", "HOUR", "9", "WHY", "PATH", "1", "c"],
+                    &["CAP", "SINCE", "20250801", "80", "WHY", "ONCE", "f"],
+                    &["CAP", "SINCE", "20220801", "80", "PATH", "2", "a", "c", "PATH", "2", "b", "c"],
                 ];
                 for word in options[random.below(options.len())] {
                     add(word);
@@ -233,6 +244,9 @@ fn call(random: &mut Random) -> Vec<Vec<u8>> {
                 add(random.pick(&numbers[1..]));
                 add(random.pick(&periods));
                 add(random.pick(&quantities));
+                if random.below(3) == 0 {
+                    add("PARTIAL");
+                }
             }
             _ => {
                 add(random.pick(&numbers));
@@ -254,14 +268,17 @@ fn call(random: &mut Random) -> Vec<Vec<u8>> {
 
 /// Calls of every command, with all that its grammar has. `NOW` stands for the time. Keys of `v:` are those whose values
 /// are spoilt, and no call names one that a limiter owns where another call may put something else.
-const CALLS: [&str; 24] = [
+const CALLS: [&str; 32] = [
     "METER.HIT v:m AT NOW BY 5 PATH 2 a b UNIQUE u ONCE e CAP MONTH 1000000",
     "METER.HIT v:m AT 1660054277326 BY -2 PATH 3 a b c",
     "METER.HIT v:m AT 1660054277326 BY 7 PATH 8 a b c d e f g h CAP HOUR 50",
     "METER.HIT v:m UNIQUE u CAP DAY 1000",
+    "METER.HIT v:m AT 1660054277326 BY 3 PATH 2 a b PATH 1 a PATH 2 c d CAP MONTH 9000 CAP SINCE 20220801 9000 WHY",
+    "METER.HIT v:m AT NOW BY -2 PATH 2 a b PATH 2 a c WHY",
     "METER.KPI v:m DAY 20220809",
     "METER.KPI v:m FROM 20220801 TO 20221231 BY HOUR",
     "METER.KPI v:m FROM 20220801 TO 20221231 BY TOTAL",
+    "METER.KPI v:m FROM 20220801 TO 20991231 BY WEEK",
     "METER.KPI v:m FROM 20220801 TO 20221231 BY MONTH PATH 2 a b",
     "METER.TOP v:m FROM 20220801 TO 20221231 PATH 1 a COUNT 3",
     "METER.DAYS v:m",
@@ -270,6 +287,7 @@ const CALLS: [&str; 24] = [
     "METER.SEAL v:m BEFORE 20221231",
     "METER.ACK v:m 0123456789abcdef0123456789abcdef",
     "METER.DROP v:m BEFORE 20220810",
+    "METER.DROP v:m",
     "METER.INDEX v:m FROM 20220801 TO 20221231",
     "CELL.THROTTLE v:u 5 10 60 2 MS",
     "CL.THROTTLE v:u 5 10 60 2",
@@ -277,12 +295,16 @@ const CALLS: [&str; 24] = [
     "CELL.WINDOW v:w 3 3600 2 BLOCK 7200 MS",
     "CELL.LOG v:l 50 3600 3 MS",
     "CELL.SLIDE v:s 50 3600 3 MS",
+    "CELL.THROTTLE v:u 5 10 60 9 PARTIAL MS",
+    "CELL.WINDOW v:w 3 3600 2 BLOCK 7200 PARTIAL",
+    "CELL.LOG v:l 50 3600 30 PARTIAL",
+    "CELL.SLIDE v:s 50 3600 30 PARTIAL",
     "CELL.PULL v:q v:u 5 10 60 COUNT 2 INTO v:busy MS",
     "CELL.PULL v:q v:u 5 10 60 TIMEOUT 0.01 COUNT 2",
 ];
 
 /// The keys of the meter and the limiters of [`CALLS`], of which any may hold anything.
-const SPOILT: [&str; 21] = [
+const SPOILT: [&str; 24] = [
     "v:m",
     "v:m:day:20220809",
     "v:m:day:20220809:path",
@@ -291,6 +313,9 @@ const SPOILT: [&str; 21] = [
     "v:m:day:20220809:unique",
     "v:m:day:20220809:once",
     "v:m:month:202208",
+    "v:m:month:THIS",
+    "v:m:day:20220809:path:c",
+    "v:m:day:TODAY:path:a",
     "v:m:batch",
     "v:m:sealed:0123456789abcdef0123456789abcdef:day:20220809",
     "v:u",
@@ -308,7 +333,7 @@ const SPOILT: [&str; 21] = [
 
 /// What a key may hold: every type, and strings, members, scores and fields that are and are not those of a state. The
 /// HyperLogLogs are such that the server itself tells them from sound ones: older servers write past the end of others.
-const VALUES: [&[&str]; 38] = [
+const VALUES: [&[&str]; 42] = [
     &["SET", "KEY", ""],
     &["SET", "KEY", "abc"],
     &["SET", "KEY", "0"],
@@ -335,6 +360,10 @@ const VALUES: [&[&str]; 38] = [
     &["HSET", "KEY", "day", "1", "14", "", "99", "7", "a\0b", "x"],
     &["HSET", "KEY", "sealed", "9223372036854775807"],
     &["HSET", "KEY", "sealed", "x"],
+    &["HSET", "KEY", "20220809", "9223372036854775807"],
+    &["HSET", "KEY", "20220809", "x", "202208", "x", "", ""],
+    &["HSET", "KEY", "202208", "0", "000001", "0", "202213", "0", "999912", "-1", "20220230", "5"],
+    &["HSET", "KEY", "20220809", "5", "20220901", "7", "99991231", "1"],
     &["HSET", "KEY", "id", "0123456789abcdef0123456789abcdef", "1", "day:20220809", "2", "../../x"],
     &["HSET", "KEY", "id", "0123456789abcdef0123456789abcdef", "2", "day:20220809"],
     &["HSET", "KEY", "id", "\0", "1", ""],
@@ -362,7 +391,8 @@ const VALUES: [&[&str]; 38] = [
 
 /// Puts a value under a key. A value of one millisecond is gone when the next call comes, but not yet removed.
 fn spoil(redis: &mut Client, key: &str, value: &[&str]) {
-    let key = key.replace("TODAY", &testkit::date(now_ms()));
+    let today = testkit::date(now_ms());
+    let key = key.replace("TODAY", &today).replace("THIS", &today[..6]);
     redis.try_call(&[b"DEL", key.as_bytes()]).expect("DEL");
     let words: Vec<&[u8]> =
         value.iter().map(|&word| if word == "KEY" { key.as_bytes() } else { word.as_bytes() }).collect();

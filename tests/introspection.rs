@@ -15,11 +15,11 @@ fn commands_declare_their_flags_and_keys() {
             ("meter.kpi", -2, &["readonly"], "fast"),
             ("meter.top", -2, &["readonly"], "fast"),
             ("meter.days", -2, &["readonly"], "fast"),
-            ("meter.cost", -6, &["readonly"], "fast"),
+            ("meter.cost", -2, &["readonly"], "fast"),
             ("meter.seal", -2, &["write"], "denyoom"),
             ("meter.ack", -3, &["write"], "denyoom"),
             ("meter.drop", -2, &["write"], "denyoom"),
-            ("meter.index", -6, &["write", "denyoom"], "fast"),
+            ("meter.index", -2, &["write", "denyoom"], "fast"),
             ("cell.throttle", -5, &["write", "denyoom", "fast"], "readonly"),
         ] {
             let Value::Array(infos) = redis.run(&format!("COMMAND INFO {command}")) else { panic!() };

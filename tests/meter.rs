@@ -158,7 +158,7 @@ fn a_field_that_holds_no_count_is_refused_and_left_alone() {
             redis.run(&format!("HSET m:day:20220809 {field} {value}"));
             let before = redis.contents();
             let error = format!(
-                "ERR field {field} of that day's hash holds no count (a whole number from 0); correct it by HSET"
+                "ERR field '{field}' of key 'm:day:20220809' holds no count (a whole number from 0): correct it by HSET"
             );
             assert_eq!(redis.error(&format!("METER.HIT m AT {AT}")), error);
             assert_eq!(redis.error("METER.KPI m DAY 20220809"), error);
@@ -210,9 +210,9 @@ fn the_time_of_a_hit_is_checked() {
         for (at, error) in [
             ("1660054277", "ERR AT 1660054277 looks like seconds: give milliseconds since the epoch"),
             ("99999999999", "ERR AT 99999999999 looks like seconds: give milliseconds since the epoch"),
-            ("-1", "ERR AT -1 looks like seconds: give milliseconds since the epoch"),
+            ("-1", "ERR AT -1 is before 1970: give milliseconds since the epoch"),
             ("253402300800000", "ERR AT 253402300800000 is past the year 9999: give milliseconds since the epoch"),
-            ("1660054277.5", "ERR AT must be an integer of 64 bits, not '1660054277.5'"),
+            ("1660054277.5", "ERR AT must be a 64-bit integer, not '1660054277.5'"),
         ] {
             assert_eq!(redis.error(&format!("METER.HIT m AT {at}")), error);
         }
@@ -230,60 +230,60 @@ fn mistakes_are_answered_with_the_argument_and_the_remedy() {
         for (command, error) in [
             (
                 "METER.HIT m BY",
-                "ERR BY needs a value: [BY n] [AT unix-ms] [PATH depth member ...] [UNIQUE id] [ONCE event-id] [CAP HOUR|DAY|MONTH limit]",
+                "ERR BY needs a value: [BY n] [AT unix-ms] [PATH depth member ...]... [UNIQUE id] [ONCE event-id] [CAP HOUR|DAY|MONTH limit | CAP SINCE date limit]... [WHY]",
             ),
-            ("METER.HIT m BY x", "ERR BY must be an integer of 64 bits, not 'x'"),
+            ("METER.HIT m BY x", "ERR BY must be a 64-bit integer, not 'x'"),
             ("METER.HIT m BY 1 BY 2", "ERR BY is given twice"),
             (
                 "METER.HIT m 5",
-                "ERR unknown option '5': the options are [BY n] [AT unix-ms] [PATH depth member ...] [UNIQUE id] [ONCE event-id] [CAP HOUR|DAY|MONTH limit]",
+                "ERR unknown option '5': the options are [BY n] [AT unix-ms] [PATH depth member ...]... [UNIQUE id] [ONCE event-id] [CAP HOUR|DAY|MONTH limit | CAP SINCE date limit]... [WHY]",
             ),
             ("METER.HIT m PATH 0", "ERR the depth of PATH must be an integer from 1 to 8, not '0'"),
             ("METER.HIT m PATH 9 a b c d e f g h i", "ERR the depth of PATH must be an integer from 1 to 8, not '9'"),
             ("METER.HIT m PATH 2 a", "ERR PATH 2 needs 2 members, not 1"),
-            ("METER.HIT m PATH 1 a PATH 1 b", "ERR PATH is given twice"),
+            ("METER.HIT m ONCE e ONCE e AT 1", "ERR ONCE is given twice"),
             ("METER.HIT m ONCE e", "ERR ONCE needs AT, the time of the event, the same each time it is sent"),
-            ("METER.HIT m CAP WEEK 5", "ERR CAP must be of an HOUR, DAY or MONTH, not 'WEEK'"),
-            ("METER.HIT m CAP DAY 0", "ERR the limit of CAP must be an integer of 64 bits, at least 1, not '0'"),
-            ("METER.KPI m DAY 2022-02-30", "ERR DAY must be a date, as 20220809 or 2022-08-09, not '2022-02-30'"),
+            ("METER.HIT m CAP WEEK 5", "ERR CAP must be of an HOUR, DAY or MONTH, or SINCE a date, not 'WEEK'"),
+            ("METER.HIT m CAP DAY 0", "ERR the limit of CAP DAY must be a 64-bit integer, at least 1, not '0'"),
+            ("METER.KPI m DAY 2022-02-30", "ERR DAY must be a date, such as 20220809 or 2022-08-09, not '2022-02-30'"),
             ("METER.KPI m FROM 20220809 TO 20220808", "ERR FROM must not be after TO"),
             (
                 "METER.KPI m FROM 20220809",
-                "ERR FROM needs TO: [DAY d] or FROM d TO d [BY HOUR|DAY|MONTH|TOTAL] [PATH depth member ...]",
+                "ERR FROM needs TO: [DAY d] or FROM d TO d [BY HOUR|DAY|WEEK|MONTH|TOTAL] [PATH depth member ...]",
             ),
             (
                 "METER.KPI m TO 20220809",
-                "ERR TO needs FROM: [DAY d] or FROM d TO d [BY HOUR|DAY|MONTH|TOTAL] [PATH depth member ...]",
+                "ERR TO needs FROM: [DAY d] or FROM d TO d [BY HOUR|DAY|WEEK|MONTH|TOTAL] [PATH depth member ...]",
             ),
             (
                 "METER.KPI m BY DAY",
-                "ERR BY needs FROM and TO: [DAY d] or FROM d TO d [BY HOUR|DAY|MONTH|TOTAL] [PATH depth member ...]",
+                "ERR BY needs FROM and TO: [DAY d] or FROM d TO d [BY HOUR|DAY|WEEK|MONTH|TOTAL] [PATH depth member ...]",
             ),
             (
                 "METER.KPI m PATH 1 a",
-                "ERR PATH needs FROM and TO: [DAY d] or FROM d TO d [BY HOUR|DAY|MONTH|TOTAL] [PATH depth member ...]",
+                "ERR PATH needs FROM and TO: [DAY d] or FROM d TO d [BY HOUR|DAY|WEEK|MONTH|TOTAL] [PATH depth member ...]",
             ),
             (
                 "METER.KPI m FROM 20220809 TO 20220809 BY HOUR PATH 1 a",
-                "ERR PATH has no hours: ask BY DAY, MONTH or TOTAL",
+                "ERR PATH has no hours: ask BY DAY, WEEK, MONTH or TOTAL",
             ),
-            ("METER.KPI m BY WEEK", "ERR BY must be HOUR, DAY, MONTH or TOTAL, not 'WEEK'"),
+            ("METER.KPI m BY YEAR", "ERR BY must be HOUR, DAY, WEEK, MONTH or TOTAL, not 'YEAR'"),
             (
                 "METER.KPI m DAY 20220809 FROM 20220809 TO 20220809",
-                "ERR DAY stands alone: [DAY d] or FROM d TO d [BY HOUR|DAY|MONTH|TOTAL] [PATH depth member ...]",
+                "ERR DAY stands alone: [DAY d] or FROM d TO d [BY HOUR|DAY|WEEK|MONTH|TOTAL] [PATH depth member ...]",
             ),
-            ("METER.TOP m COUNT 0", "ERR COUNT must be an integer of 64 bits, at least 1, not '0'"),
+            ("METER.TOP m COUNT 0", "ERR COUNT must be a 64-bit integer, at least 1, not '0'"),
             (
                 "METER.TOP m LIMIT 5",
                 "ERR unknown option 'LIMIT': the options are [DAY d] or [FROM d TO d], [PATH depth member ...], [COUNT n]",
             ),
             (
                 "METER.COST m DAY 20220809 RATE -1",
-                "ERR a price must be a decimal number from 0, as 3 or 0.02, not '-1'",
+                "ERR a price must be a decimal number from 0, such as 3 or 0.02, not '-1'",
             ),
             (
                 "METER.COST m DAY 20220809 RATE 1e3",
-                "ERR a price must be a decimal number from 0, as 3 or 0.02, not '1e3'",
+                "ERR a price must be a decimal number from 0, such as 3 or 0.02, not '1e3'",
             ),
             (
                 "METER.COST m DAY 20220809 RATE 0.0000000000000000001",
@@ -314,10 +314,10 @@ fn mistakes_are_answered_with_the_argument_and_the_remedy() {
             ),
             (
                 "METER.COST m GRADUATED 0 1 inf 1",
-                "ERR each upto of GRADUATED but the last, inf, must be an integer of 64 bits, at least 1, not '0'",
+                "ERR each upto of GRADUATED but the last, inf, must be a 64-bit integer, at least 1, not '0'",
             ),
             ("METER.SEAL m AFTER 20220809", "ERR unknown option 'AFTER': the options are [BEFORE d]"),
-            ("METER.DROP m BEFORE yesterday", "ERR BEFORE must be a date, as 20220809 or 2022-08-09, not 'yesterday'"),
+            ("METER.DROP m BEFORE yesterday", "ERR BEFORE must be a date, such as 20220809 or 2022-08-09, not 'yesterday'"),
             ("METER.ACK m 1234", "ERR no batch is open: it was acknowledged before, or none was sealed"),
             ("METER.INDEX m FROM 00010101 TO 99991231", "ERR FROM and TO must be at most 36525 days apart"),
             ("METER.INDEX m DAY 20220809 DAY 20220809", "ERR DAY is given twice"),
@@ -403,7 +403,7 @@ fn a_span_costs_what_the_days_held_cost_not_the_calendar() {
             number(redis.info_field("stats", "keyspace_hits")) + number(redis.info_field("stats", "keyspace_misses"))
         };
         let before = lookups(&mut redis);
-        for by in ["HOUR", "DAY", "MONTH", "TOTAL"] {
+        for by in ["HOUR", "DAY", "WEEK", "MONTH", "TOTAL"] {
             redis.run(&format!("METER.KPI m FROM 00010101 TO 99991231 BY {by}"));
         }
         redis.run("METER.KPI m FROM 00010101 TO 99991231 PATH 1 a");
@@ -411,7 +411,8 @@ fn a_span_costs_what_the_days_held_cost_not_the_calendar() {
         redis.run("METER.COST m FROM 00010101 TO 99991231 RATE 1");
         redis.run("METER.DAYS m");
         let lookups = lookups(&mut redis) - before;
-        assert!(lookups < 100, "{lookups} lookups for five days");
+        // Each span also looks for what was sealed, in the fifteen months or so of which that can be remembered.
+        assert!(lookups < 150, "{lookups} lookups for five days");
     });
 }
 
@@ -433,7 +434,7 @@ fn a_sorted_set_that_is_no_index_is_refused() {
     on_every_server(|server| {
         let mut redis = server.connect();
         redis.run("ZADD board 20220809 alice 20220810 20220810");
-        let error = "ERR the key holds a sorted set that is no meter's index of days; use another key";
+        let error = "ERR key 'board' holds a sorted set with the member 'alice', which is no date: it is no meter, use another key";
         assert_eq!(redis.error("METER.KPI board FROM 20220801 TO 20220831"), error);
     });
 }

@@ -332,9 +332,9 @@ fn mistakes_are_answered_with_the_argument_and_the_remedy() {
             ("q q 0 1 60", same),
             ("q l 0 1 60 INTO q", same),
             ("q l 0 1 60 INTO l", same),
-            ("q l 0 0 60", "ERR count must be an integer of 64 bits, at least 1, not '0'"),
-            ("q l 0 1 60 COUNT 0", "ERR COUNT must be an integer of 64 bits, at least 1, not '0'"),
-            ("q l 0 1 60 TIMEOUT -1", "ERR TIMEOUT must be a number of seconds, as 60 or 0.25, not '-1'"),
+            ("q l 0 0 60", "ERR count must be a 64-bit integer, at least 1, not '0'"),
+            ("q l 0 1 60 COUNT 0", "ERR COUNT must be a 64-bit integer, at least 1, not '0'"),
+            ("q l 0 1 60 TIMEOUT -1", "ERR TIMEOUT must be a number of seconds, such as 60 or 0.25, not '-1'"),
             ("q l 0 1 60 2", "ERR unknown option '2': the options are [COUNT n] [TIMEOUT seconds] [INTO list] [MS]"),
             ("q l 0 1 60 INTO", "ERR INTO needs a value: [COUNT n] [TIMEOUT seconds] [INTO list] [MS]"),
         ] {
@@ -343,7 +343,7 @@ fn mistakes_are_answered_with_the_argument_and_the_remedy() {
         for wrong in ["text l 0 1 60", "q l 0 1 60 INTO text"] {
             assert!(redis.error(&format!("CELL.PULL {wrong}")).starts_with("WRONGTYPE "), "{wrong}");
         }
-        assert!(redis.error("CELL.PULL q text 0 1 60").starts_with("ERR the key holds a value"));
+        assert!(redis.error("CELL.PULL q text 0 1 60").starts_with("ERR key 'text' holds 'abc'"));
         assert_eq!(redis.contents(), before);
     });
 }

@@ -167,10 +167,9 @@ fn what_the_server_is_not_told_is_a_key_is_not_used_as_one() {
         for call in
             ["METER.DAYS ok:m", "METER.SEAL ok:m", "METER.DROP ok:m", "METER.KPI ok:m FROM 20220101 TO 20221231"]
         {
-            assert!(
-                service.error(call).starts_with("ERR the key holds a sorted set that is no meter's index"),
-                "{call}"
-            );
+            let error = service.error(call);
+            let expected = "ERR key 'ok:m' holds a sorted set with the member 'no:m', which is no date";
+            assert!(error.starts_with(expected), "{call}: {error}");
         }
         assert_eq!(others(&mut redis), before);
     });

@@ -119,7 +119,13 @@ fn keys_of_redis_cell_go_on_counting() {
 fn a_tat_too_far_ahead_is_repaired_even_by_a_refused_call() {
     on_every_server(|server| {
         let mut redis = server.connect();
-        for (quantity, limited) in [(1, 1), (0, 0), (9, 1)] {
+        // A call that only looks leaves it as it is.
+        let year_ahead = (now_ms() + 31_536_000_000) * 1_000_000;
+        redis.run(&format!("SET user {year_ahead} PX 31536000000"));
+        let before = redis.contents();
+        assert_eq!(redis.ints("CELL.THROTTLE user 2 1 60 0"), [0, 3, 0, -1, 180]);
+        assert_eq!(redis.contents(), before);
+        for (quantity, limited) in [(1, 1), (9, 1)] {
             let year_ahead = (now_ms() + 31_536_000_000) * 1_000_000;
             redis.run(&format!("SET user {year_ahead} PX 31536000000"));
             let answer = redis.ints(&format!("CELL.THROTTLE user 2 1 60 {quantity}"));
@@ -219,26 +225,26 @@ fn mistakes_are_answered_with_the_argument_and_the_remedy() {
     on_every_server(|server| {
         let mut redis = server.connect();
         for (arguments, error) in [
-            ("x 10 60", "ERR max_burst must be an integer of 64 bits, at least 0, not 'x'"),
-            ("-1 10 60", "ERR max_burst must be an integer of 64 bits, at least 0, not '-1'"),
-            ("01 10 60", "ERR max_burst must be an integer of 64 bits, at least 0, not '01'"),
-            ("5 0 60", "ERR count must be an integer of 64 bits, at least 1, not '0'"),
-            ("5 1.5 60", "ERR count must be an integer of 64 bits, at least 1, not '1.5'"),
+            ("x 10 60", "ERR max_burst must be a 64-bit integer, at least 0, not 'x'"),
+            ("-1 10 60", "ERR max_burst must be a 64-bit integer, at least 0, not '-1'"),
+            ("01 10 60", "ERR max_burst must be a 64-bit integer, at least 0, not '01'"),
+            ("5 0 60", "ERR count must be a 64-bit integer, at least 1, not '0'"),
+            ("5 1.5 60", "ERR count must be a 64-bit integer, at least 1, not '1.5'"),
             ("5 10 0", "ERR period must be more than 0 seconds, not '0'"),
-            ("5 10 1e3", "ERR period must be a number of seconds, as 60 or 0.25, not '1e3'"),
-            ("5 10 -60", "ERR period must be a number of seconds, as 60 or 0.25, not '-60'"),
+            ("5 10 1e3", "ERR period must be a number of seconds, such as 60 or 0.25, not '1e3'"),
+            ("5 10 -60", "ERR period must be a number of seconds, such as 60 or 0.25, not '-60'"),
             (
                 "5 10 0.0000000001",
                 "ERR period must be seconds with at most nine digits after the point, not '0.0000000001'",
             ),
             ("5 10 99999999999", "ERR period must be at most 9223372036 seconds, not '99999999999'"),
             ("5 1000000001 1", "ERR count per period must be at most 1000000000 a second"),
-            ("5 10 60 1.5", "ERR quantity must be an integer of 64 bits, not '1.5'"),
-            ("5 10 60 +1", "ERR quantity must be an integer of 64 bits, not '+1'"),
-            ("5 10 60 SEC", "ERR unknown option 'SEC': the options are MS"),
-            ("5 10 60 1 SEC", "ERR unknown option 'SEC': the options are MS"),
+            ("5 10 60 1.5", "ERR quantity must be a 64-bit integer, not '1.5'"),
+            ("5 10 60 +1", "ERR quantity must be a 64-bit integer, not '+1'"),
+            ("5 10 60 SEC", "ERR unknown option 'SEC': the options are [PARTIAL] [MS]"),
+            ("5 10 60 1 SEC", "ERR unknown option 'SEC': the options are [PARTIAL] [MS]"),
             ("5 10 60 MS MS", "ERR MS is given twice"),
-            ("5 10 60 MS 1", "ERR unknown option '1': the options are MS"),
+            ("5 10 60 MS 1", "ERR unknown option '1': the options are [PARTIAL] [MS]"),
             (
                 "9223372036854775807 1 1",
                 "ERR the limiter would reach beyond the year 2262: ask for fewer cells at once, or a shorter period",
@@ -269,7 +275,11 @@ fn values_that_are_no_state_are_refused_and_left_alone() {
         for key in ["text", "negative", "decimal"] {
             assert_eq!(
                 redis.error(&format!("CELL.THROTTLE {key} 5 10 60")),
-                "ERR the key holds a value that is no state of this limiter; use another key, or DEL this one"
+                format!(
+                    "ERR key '{key}' holds '{}', which CELL.THROTTLE did not write: use a key of its own for each limiter, \
+                     or DEL this one",
+                    redis.string(&format!("GET {key}")).expect("a string")
+                )
             );
         }
         assert_eq!(redis.contents(), before);

@@ -12,6 +12,17 @@ fn calls() -> Vec<String> {
         // refused
         "CELL.THROTTLE full 0 1 3600",
         "CELL.THROTTLE full 0 1 3600 1 MS",
+        // not one fits
+        "CELL.THROTTLE full 0 1 3600 5 PARTIAL",
+        "CELL.WINDOW window 1 3600 5 PARTIAL",
+        "CELL.LOG log 1 3600 5 PARTIAL",
+        "CELL.SLIDE slide 1 3600000000 5 PARTIAL",
+        // refused, and to be refused when asked for none
+        "CELL.THROTTLE none 0 1 3600 0 PARTIAL",
+        "CELL.THROTTLE_RO none 0 1 3600 5 PARTIAL",
+        "CELL.WINDOW_RO none 1 3600 5 PARTIAL BLOCK 60",
+        "CELL.LOG_RO none 1 3600 5 PARTIAL",
+        "CELL.SLIDE_RO none 1 3600 5 PARTIAL",
         // can never pass
         "CELL.THROTTLE full 0 1 3600 2",
         "CELL.THROTTLE none 0 1 3600 2",
@@ -22,10 +33,13 @@ fn calls() -> Vec<String> {
         "METER.KPI none",
         "METER.KPI m FROM 20220101 TO 20221231 BY HOUR",
         "METER.KPI m FROM 20220101 TO 20221231 BY TOTAL",
+        "METER.KPI m FROM 20220101 TO 20221231 BY WEEK",
+        "METER.KPI sealed DAY 20220809",
         "METER.KPI m FROM 20220101 TO 20221231 PATH 2 a b",
         "METER.TOP m FROM 20220101 TO 20221231",
         "METER.DAYS m",
         "METER.COST m DAY 20220809 RATE 0.02",
+        "METER.COST sealed FROM 20220101 TO 20221231 RATE 0.02",
         // nothing to close, delete or add
         "METER.SEAL none",
         "METER.SEAL m BEFORE 20220809",
@@ -59,7 +73,16 @@ fn calls() -> Vec<String> {
         format!("METER.HIT m AT {AT} CAP DAY 1 PATH 2 new b UNIQUE new"),
         format!("METER.HIT m AT {AT} CAP MONTH 1 PATH 2 new b UNIQUE new"),
         format!("METER.HIT none AT {AT} BY 9 CAP MONTH 8 PATH 2 new b UNIQUE new"),
+        format!("METER.HIT m AT {AT} CAP HOUR 9 CAP MONTH 9 CAP DAY 1 PATH 2 new b PATH 1 other UNIQUE new WHY"),
+        format!("METER.HIT m AT {AT} CAP HOUR 9 CAP SINCE 20220801 1 PATH 2 new b PATH 1 other UNIQUE new WHY"),
+        format!("METER.HIT sealed AT {AT} CAP SINCE 20220801 1 PATH 2 new b UNIQUE new WHY"),
+        format!("METER.HIT sealed AT {AT} CAP MONTH 1 PATH 2 new b UNIQUE new"),
+        format!("METER.HIT m AT {AT} CAP SINCE 20220810 9 PATH 2 new b"),
+        format!("METER.HIT m AT {AT} CAP SINCE 20210101 9 PATH 2 new b"),
+        format!("METER.HIT m AT {AT} CAP DAY 9 CAP DAY 9"),
+        format!("METER.HIT m AT {AT} BY 0 CAP DAY 9 PATH 2 new b PATH 2 a b WHY"),
         // events that were counted before
+        format!("METER.HIT today AT {} ONCE event PATH 2 new b PATH 2 new c UNIQUE new CAP MONTH 9 WHY", now_ms()),
         format!("METER.HIT today AT {} ONCE event PATH 2 new b UNIQUE new", now_ms()),
         format!("METER.HIT today AT {} ONCE event BY -1", now_ms()),
         format!("METER.HIT today AT {} ONCE other CAP MONTH 1", now_ms()),
@@ -67,6 +90,8 @@ fn calls() -> Vec<String> {
         format!("METER.HIT m AT {AT} PATH 2 a c BY -1"),
         format!("METER.HIT m AT {AT} PATH 1 a BY -1"),
         format!("METER.HIT m AT {AT} PATH 2 a b BY 9007199254740992"),
+        format!("METER.HIT m AT {AT} PATH 2 new c PATH 2 a b BY 9007199254740992"),
+        format!("METER.HIT m AT {AT} PATH 2 a b PATH 2 a c BY -1"),
         format!("METER.HIT m AT {AT} PATH 2 a b UNIQUE id ONCE late"),
         format!("METER.HIT textual AT {AT} PATH 1 a UNIQUE id"),
         format!("METER.HIT today AT {} ONCE e2 PATH 1 a UNIQUE id BY {}", now_ms(), i64::MAX),
@@ -76,6 +101,9 @@ fn calls() -> Vec<String> {
 
 fn prepare(redis: &mut Client) {
     redis.run("CELL.THROTTLE full 0 1 3600");
+    redis.run("CELL.WINDOW window 1 3600");
+    redis.run("CELL.LOG log 1 3600");
+    redis.run("CELL.SLIDE slide 1 3600000000");
     redis.run("SET text abc");
     redis.run(&format!("METER.HIT m AT {AT} PATH 2 a b UNIQUE id"));
     redis.run(&format!("METER.HIT today AT {} ONCE event", now_ms()));
@@ -130,7 +158,7 @@ fn who_watches_is_not_woken() {
         let (mut redis, mut watcher) = (server.connect(), server.connect());
         prepare(&mut redis);
         for call in calls() {
-            watcher.run("WATCH full m m:day:20220809 none none:day:20220809 text");
+            watcher.run("WATCH full window log slide sealed m m:day:20220809 none none:day:20220809 text");
             let _ = redis.try_run(&call);
             watcher.run("MULTI");
             watcher.run("PING");

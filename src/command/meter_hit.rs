@@ -467,7 +467,7 @@ impl AskedCap {
                 ))
             })?
         };
-        let limit = integer(options.value("CAP")?, "the limit of CAP", 1..=i64::MAX)?;
+        let limit = integer(options.value("CAP")?, &format!("the limit of CAP {}", period.name()), 1..=i64::MAX)?;
         Ok(Self { period, limit })
     }
 }
@@ -480,12 +480,13 @@ fn ensure_kept(cap: &str, first: Day, days: i64, now: Millis) -> Result<(), Erro
     }
     if kept < days {
         return Err(Error::refused(format!(
-            "{cap} needs the days of {days}: set retention-days ({kept}) to {days} or more, or to 0"
+            "{cap} adds up {days} days: set retention-days ({kept}) to {days} or more, or to 0"
         )));
     }
     if first.end().0 + kept * MILLIS_PER_DAY <= now.0 {
         return Err(Error::refused(format!(
-            "{cap} needs the days from {:08} on, of which some are past retention-days ({kept})",
+            "{cap} adds up the days from {:08} on, some of which are past retention-days ({kept}): raise it, or cap a \
+             shorter span",
             first.number()
         )));
     }

@@ -1,8 +1,9 @@
 //! What was sealed or dropped of each day of a month: the hash `K:month:202208`, whose fields are days, `20220809`. With
 //! the days that are held it makes the counts that bills and caps need.
 //!
-//! A month is remembered for 400 days after its end, so that all months are found that there can be. One that is sealed
-//! later than that is named by a field of the month in which that was done, `202001`, with the value 0.
+//! A month is remembered for 400 days after its end, or after the last count was added if that is later. Those of the last
+//! 400 days and one month are found by their dates. One that is added to later than a month after its end is named by a field of the
+//! month in which that was done, `202001`, with the value 0.
 
 use std::collections::BTreeMap;
 
@@ -24,8 +25,11 @@ pub(crate) const OLDEST: Millis = Millis(100_000_000_000);
 /// How far ahead a hit can lie at most: a hundred years.
 const MOST_AHEAD_MS: i64 = 36_525 * 86_400_000;
 
-/// How long a month is remembered after its end.
+/// How long a month is remembered after its end, and after each later addition.
 const KEPT_MS: i64 = 400 * 86_400_000;
+
+/// How long after its end a month can be added to without being named by another.
+const IN_TIME_MS: i64 = 31 * 86_400_000;
 
 /// The counts of days, ascending.
 pub(crate) type Counts = BTreeMap<Day, i64>;
@@ -81,11 +85,14 @@ impl Reader<'_> {
     }
 }
 
-/// The first and the last month that a count of today can be kept in without being named by another: one is remembered
-/// for so long after its end, and no hit lies further ahead.
+/// The first and the last month that can be remembered without being named by another: older ones have expired, unless
+/// they were added to so late that they are named, and no hit lies further ahead.
 fn remembered_by_themselves(now: Millis, ahead: i64) -> (Month, Month) {
-    let month_of = |at: i64| day_and_hour(Millis(at.clamp(0, END_OF_TIME.0 - 1))).0.month();
-    (month_of(now.0.saturating_sub(KEPT_MS)), month_of(now.0.saturating_add(ahead)))
+    (month_of(now.0.saturating_sub(KEPT_MS + IN_TIME_MS)), month_of(now.0.saturating_add(ahead)))
+}
+
+fn month_of(at: i64) -> Month {
+    day_and_hour(Millis(at.clamp(0, END_OF_TIME.0 - 1))).0.month()
 }
 
 /// What was sealed or dropped of one day.
@@ -165,8 +172,8 @@ pub(crate) fn additions(
     days: &[HeldDay],
     now: Millis,
 ) -> Result<Vec<Additions>, Error> {
-    let (oldest, _) = remembered_by_themselves(now, 0);
-    let today = day_and_hour(now).0.month();
+    let in_time = month_of(now.0.saturating_sub(IN_TIME_MS));
+    let today = month_of(now.0);
     let new = |month: Month| {
         let due = Millis(month.last().end().0 + KEPT_MS);
         // A month that is history already, imported late, is remembered from now on.
@@ -176,18 +183,22 @@ pub(crate) fn additions(
     let mut months: BTreeMap<Month, Additions> = BTreeMap::new();
     for held in days.iter().filter(|held| held.total > 0) {
         let month = held.day.month();
-        if month < oldest && !months.contains_key(&month) {
-            // So old a month is found by its name in this one, which is kept longer.
+        if month < in_time && !months.contains_key(&month) {
+            // It will outlast those of its age: it is found by its name in this month, which is kept longer.
             let name = OwnedStr::new(&month.digits());
             months.entry(today).or_insert_with(|| new(today)).fields.push((name, 0));
         }
         let additions = months.entry(month).or_insert_with(|| new(month));
-        let key = meter.read::<Hash>(ctx, &additions.name)?;
-        let before = count_of(&additions.name, &key, held.day)?;
+        let before = count_of(&additions.name, &meter.read::<Hash>(ctx, &additions.name)?, held.day)?;
         let after = before.checked_add(held.total).ok_or_else(|| too_large(held.day))?;
         additions.fields.push((OwnedStr::new(&held.day.digits()), after));
     }
-    Ok(months.into_values().collect())
+    let months: Vec<Additions> = months.into_values().collect();
+    for month in &months {
+        // This one may be written for a name alone, and must be a hash for that too.
+        meter.read::<Hash>(ctx, &month.name)?;
+    }
+    Ok(months)
 }
 
 impl Additions {
