@@ -160,7 +160,7 @@ fn a_months_cap_remembers_what_was_sealed_or_dropped_by_date() {
             let month = &date(at)[..6];
             redis.run(&format!("METER.HIT m AT {at} BY 80 CAP MONTH 100"));
             let (id, _) = redis.seal("METER.SEAL m");
-            assert_eq!(redis.strings(&format!("HGETALL m:month:{month}")), [&date(at), "80"]);
+            assert_eq!(redis.string(&format!("HGET m:month:{month} {}", date(at))).as_deref(), Some("80"));
             assert_eq!(redis.ints(&format!("METER.HIT m AT {at} BY 21 CAP MONTH 100")), [0, 0, 0], "while sealed");
             redis.run(&format!("METER.ACK m {}", id.expect("a batch")));
             assert_eq!(redis.ints(&format!("METER.HIT m AT {at} BY 21 CAP MONTH 100")), [0, 0, 0], "acknowledged");

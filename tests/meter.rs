@@ -211,7 +211,12 @@ fn the_time_of_a_hit_is_checked() {
             ("1660054277", "ERR AT 1660054277 looks like seconds: give milliseconds since the epoch"),
             ("99999999999", "ERR AT 99999999999 looks like seconds: give milliseconds since the epoch"),
             ("-1", "ERR AT -1 is before 1970: give milliseconds since the epoch"),
-            ("253402300800000", "ERR AT 253402300800000 is past the year 9999: give milliseconds since the epoch"),
+            ("1660054277326000", "ERR AT 1660054277326000 looks like microseconds: give milliseconds since the epoch"),
+            (
+                "1660054277326000000",
+                "ERR AT 1660054277326000000 looks like nanoseconds: give milliseconds since the epoch",
+            ),
+            ("9253402300800000", "ERR AT 9253402300800000 is past the year 9999: give milliseconds since the epoch"),
             ("1660054277.5", "ERR AT must be a 64-bit integer, not '1660054277.5'"),
         ] {
             assert_eq!(redis.error(&format!("METER.HIT m AT {at}")), error);
@@ -317,7 +322,10 @@ fn mistakes_are_answered_with_the_argument_and_the_remedy() {
                 "ERR each upto of GRADUATED but the last, inf, must be a 64-bit integer, at least 1, not '0'",
             ),
             ("METER.SEAL m AFTER 20220809", "ERR unknown option 'AFTER': the options are [BEFORE d]"),
-            ("METER.DROP m BEFORE yesterday", "ERR BEFORE must be a date, such as 20220809 or 2022-08-09, not 'yesterday'"),
+            (
+                "METER.DROP m BEFORE yesterday",
+                "ERR BEFORE must be a date, such as 20220809 or 2022-08-09, not 'yesterday'",
+            ),
             ("METER.ACK m 1234", "ERR no batch is open: it was acknowledged before, or none was sealed"),
             ("METER.INDEX m FROM 00010101 TO 99991231", "ERR FROM and TO must be at most 36525 days apart"),
             ("METER.INDEX m DAY 20220809 DAY 20220809", "ERR DAY is given twice"),

@@ -132,7 +132,11 @@ pub(crate) fn counts(
 
 #[cold]
 fn too_large(day: Day) -> Error {
-    Error::refused(format!("the count of day {:08}, with what was sealed of it, would pass {}", day.number(), i64::MAX))
+    Error::refused(format!(
+        "the count of day {:08}, with what was sealed of it, would pass {}: take some back by a negative BY",
+        day.number(),
+        i64::MAX
+    ))
 }
 
 /// The keys of all months of which something is remembered.
