@@ -4,7 +4,7 @@ ifneq ($(same_toolchain),)
 export RUSTUP_TOOLCHAIN := $(same_toolchain)
 endif
 
-.PHONY: help demo run build test lint advisories fuzz soak dist draft-release bench bench-quick performance scale hot-key instructions leaks docs servers clients setup
+.PHONY: help demo run build test lint advisories fuzz soak dist draft-release bench bench-quick performance scale hot-key instructions leaks docs servers clients setup foreign
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "make %-12s %s\n", $$1, $$2 }'
@@ -67,6 +67,9 @@ instructions: build servers ## the instructions of each command, beside those th
 leaks: build servers ## a few thousand mixed calls under valgrind: nothing lost, nothing invalid
 	@scripts/setup count
 	@scripts/check-leaks
+
+foreign: build ## the tests of Redis 7.0 itself, with the module loaded and without it
+	@scripts/foreign
 
 docs: build ## the pictures of docs/limiters.md, drawn from real calls
 	@scripts/with-server scripts/draw-limiters

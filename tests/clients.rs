@@ -21,6 +21,12 @@ fn redis_py() {
     run("python", "test_limiters.py", Setting::of);
 }
 
+/// The tests of the strategies of `limits`, over a storage of WINDOW, LOG and SLIDE.
+#[test]
+fn limits() {
+    run("limits", "test_limits.py", Setting::alone);
+}
+
 #[test]
 fn ioredis() {
     run("node", "ioredis.test.mjs", Setting::of);
@@ -104,7 +110,7 @@ fn run(language: &str, script: &str, setting: fn(&Program) -> Setting) {
         let mut command = Command::new("timeout");
         command.arg(TIMEOUT);
         match language {
-            "python" => command.arg(fetched.join("bin/python")),
+            "python" | "limits" => command.arg(fetched.join("bin/python")),
             _ => command.args(["node", "--test-reporter", "spec"]),
         };
         command.arg(scripts.join(script)).envs(setting.environment()).current_dir(&fetched);

@@ -687,3 +687,49 @@ fn a_quota_of_no_cell_takes_none() {
         assert_eq!(next, Next::Keep);
     }
 }
+
+/// A million calls beside governor, by limiters of every size: waits between none and more than a whole burst takes.
+#[test]
+fn governor_decides_a_million_calls_the_same() {
+    const CALLS_OF_ONE: usize = 2_000;
+    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+    let mut random = move |below: i64| {
+        // SplitMix64, so that each run is the same.
+        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = state;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        i64::try_from((mixed ^ (mixed >> 31)) % below.unsigned_abs()).expect("below")
+    };
+    let span = |nanos: i64| Duration::from_nanos(nanos.unsigned_abs());
+    let (mut calls, mut refused) = (0, 0);
+    while calls < 1_000_000 {
+        let (magnitude, size) = (random(40), random(9));
+        let (interval, limit) = (1 + random(2 << magnitude), 1 + random(2 << size));
+        let clock = FakeRelativeClock::default();
+        let burst = NonZeroU32::new(u32::try_from(limit).expect("small")).expect("1 at least");
+        let quota = governor::Quota::with_period(span(interval)).expect("1 ns at least").allow_burst(burst);
+        let governor = governor::RateLimiter::direct_with_clock(quota, clock.clone());
+        let mut limiter = Limiter::new(Terms { max_burst: limit - 1, count: 1, period: interval });
+        for _ in 0..CALLS_OF_ONE {
+            let step = match random(8) {
+                0 => random(2 * interval * limit),
+                1..4 => random(2 * interval),
+                _ => 0,
+            };
+            clock.advance(span(step));
+            limiter.wait(step);
+            let quantity = if random(4) == 0 { 1 + random(limit + 1) } else { 1 };
+            let answer = limiter.call(quantity);
+            let cells = NonZeroU32::new(u32::try_from(quantity).expect("small")).expect("1 at least");
+            let (limited, retry_after) = match governor.check_n(cells) {
+                Ok(passed) => (passed.is_err(), passed.err().map(|refusal| refusal.wait_time_from(clock.now()))),
+                Err(governor::InsufficientCapacity(_)) => (true, None),
+            };
+            assert_eq!((answer.limited, answer.retry_after.map(|Nanos(wait)| span(wait))), (limited, retry_after));
+            refused += i64::from(limited);
+        }
+        calls += i64::try_from(CALLS_OF_ONE).expect("small");
+    }
+    assert!(refused > calls / 10 && refused < calls - calls / 10, "{refused} of {calls} are refused");
+}
