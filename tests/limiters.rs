@@ -200,7 +200,10 @@ fn mistakes_are_answered_with_the_argument_and_the_remedy() {
             let error = redis.error(call);
             let words: Vec<&str> = call.split(' ').collect();
             assert!(error.starts_with(&format!("ERR key '{}' holds ", words[1])), "{call}: {error}");
-            assert!(error.contains(&format!("{} did not write", words[0])) && error.contains("DEL this one"), "{error}");
+            assert!(
+                error.contains(&format!("{} did not write", words[0])) && error.contains("DEL this one"),
+                "{error}"
+            );
         }
     });
 }
@@ -427,7 +430,8 @@ fn a_cell_with_another_time_than_its_name_says_is_no_cell_and_stays() {
         let time: i64 = name[..16].parse().expect("a time");
         redis.run(&format!("ZADD u {} {name}", time - 1_000));
         let before = redis.contents();
-        for call in ["CELL.LOG u 3 3600", "CELL.LOG u 3 3600 0", "CELL.LOG_RO u 3 3600", "CELL.LOG u 3 3600 5 PARTIAL"] {
+        for call in ["CELL.LOG u 3 3600", "CELL.LOG u 3 3600 0", "CELL.LOG_RO u 3 3600", "CELL.LOG u 3 3600 5 PARTIAL"]
+        {
             let expected = format!(
                 "ERR key 'u' holds a sorted set whose member '{name}' CELL.LOG did not write: use another key, or DEL this one"
             );

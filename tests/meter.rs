@@ -317,7 +317,10 @@ fn mistakes_are_answered_with_the_argument_and_the_remedy() {
                 "ERR each upto of GRADUATED but the last, inf, must be a 64-bit integer, at least 1, not '0'",
             ),
             ("METER.SEAL m AFTER 20220809", "ERR unknown option 'AFTER': the options are [BEFORE d]"),
-            ("METER.DROP m BEFORE yesterday", "ERR BEFORE must be a date, such as 20220809 or 2022-08-09, not 'yesterday'"),
+            (
+                "METER.DROP m BEFORE yesterday",
+                "ERR BEFORE must be a date, such as 20220809 or 2022-08-09, not 'yesterday'",
+            ),
             ("METER.ACK m 1234", "ERR no batch is open: it was acknowledged before, or none was sealed"),
             ("METER.INDEX m FROM 00010101 TO 99991231", "ERR FROM and TO must be at most 36525 days apart"),
             ("METER.INDEX m DAY 20220809 DAY 20220809", "ERR DAY is given twice"),
