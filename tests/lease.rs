@@ -275,15 +275,16 @@ fn a_wait_ends_with_its_timeout_and_tells_when_to_come_back() {
     on_every_server(|server| {
         let mut redis = server.connect();
         redis.run("CELL.LEASE k 1 60 ann");
-        let refused = |redis: &mut Client| {
-            redis.info_field("usage", "cells_refused").or_else(|| redis.info_field("everything", "meter_cells_refused"))
+        let refused = |redis: &mut Client| -> i64 {
+            redis.info_field("meter", "meter_cells_refused").expect("a field").parse().expect("a number")
         };
-        let before = refused(&mut redis).map(|text| text.parse::<i64>().expect("a number"));
+        let before = refused(&mut redis);
         let start = Instant::now();
         assert_eq!(redis.ints("CELL.LEASE k 1 60 bob TIMEOUT 0.2"), [1, 1, 0, 60, 60]);
         assert!(start.elapsed() >= Duration::from_millis(195), "{:?}", start.elapsed());
-        let after = refused(&mut redis).map(|text| text.parse::<i64>().expect("a number"));
-        assert_eq!(after, before.map(|before| before + 1), "a refusal is counted once");
+        assert_eq!(refused(&mut redis), before + 1, "a refusal is counted once");
+        let listed = format!("{:?}", redis.run("CELL.REFUSED"));
+        assert!(listed.contains("CELL.LEASE") && listed.ends_with("Int(1)])])"), "{listed}");
         for zero in ["0", "0.0", "0.000"] {
             let waiter = server.block(&format!("CELL.LEASE k 1 60 bob TIMEOUT {zero}"));
             sleep_ms(30);
@@ -601,7 +602,7 @@ fn waiting_leaves_nothing_behind() {
         let used = |redis: &mut Client| -> i64 {
             redis.info_field("memory", "used_memory").expect("a field").parse().expect("a number")
         };
-        let mut round = |redis: &mut Client, times: usize| {
+        let round = |redis: &mut Client, times: usize| {
             let mut clients: Vec<Client> = (0..8).map(|_| server.connect()).collect();
             for nth in 0..times {
                 for (place, client) in clients.iter_mut().enumerate() {

@@ -10,8 +10,8 @@ use crate::server::{
     Access, Arg, Command, Context, Error, KeyQueue, KeyUse, Keys, Kind, MayTake, OwnedStr, Queued, ReadOnly, Ready,
     Shown, Spec, Str, Writable, key_changed,
 };
-use crate::stats;
 use crate::store::lease::StoredLeases;
+use crate::{refusals, stats};
 
 use super::arguments::{Options, Timeout, integer, is_keyword, period, set_once};
 use super::limiter::{count_cells, read_only, too_long};
@@ -54,7 +54,7 @@ impl Command for CellLease {
             Some(timeout) if answer.limited && ctx.may_block() => {
                 queue.block(ctx, timeout.length(), Waiter::new(&request));
             }
-            _ => conclude(ctx, &answer, request.unit),
+            _ => conclude(ctx, &answer, &request),
         }
         Ok(())
     }
@@ -180,9 +180,13 @@ pub(super) fn now(ctx: Context<'_>) -> Millis {
     ctx.now().nanos().floor_millis()
 }
 
-fn conclude(ctx: Context<'_>, answer: &Answer, unit: Unit) {
+/// Counts and replies.
+fn conclude(ctx: Context<'_>, answer: &Answer, request: &Request<'_>) {
     count_cells(answer, 1);
-    ctx.reply_integers(answer.integers(unit));
+    if answer.limited {
+        refusals::record(ctx, request.key, "CELL.LEASE");
+    }
+    ctx.reply_integers(answer.integers(request.unit));
 }
 
 /// A blocked client, and what it has asked for.
@@ -237,14 +241,14 @@ impl Queued for Waiter {
             } else {
                 request.refuse(ctx)?
             };
-            conclude(ctx, &answer, request.unit);
+            conclude(ctx, &answer, request);
             Ok(())
         })
     }
 
     fn give_up(&self, ctx: Context<'_>) -> Result<(), Error> {
         self.with(ctx, |request| {
-            conclude(ctx, &request.refuse(ctx)?, request.unit);
+            conclude(ctx, &request.refuse(ctx)?, request);
             Ok(())
         })
     }
