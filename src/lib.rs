@@ -9,9 +9,9 @@ mod stats;
 mod store;
 
 use command::{
-    CellLog, CellMthrottle, CellMthrottleRo, CellPull, CellQuota, CellRefused, CellSlide, CellThrottle, CellWindow,
-    ClThrottle, MeterAck, MeterCost, MeterDays, MeterDrop, MeterHit, MeterIndex, MeterKpi, MeterSeal, MeterTop, Peek,
-    Take,
+    CellLease, CellLeaseRo, CellLog, CellMthrottle, CellMthrottleRo, CellPull, CellQuota, CellRefused, CellRelease,
+    CellSlide, CellThrottle, CellWindow, ClThrottle, MeterAck, MeterCost, MeterDays, MeterDrop, MeterHit, MeterIndex,
+    MeterKpi, MeterSeal, MeterTop, Peek, Take,
 };
 use server::{Module, Registration};
 
@@ -56,6 +56,10 @@ static MODULE: Module = Module {
         Registration::of::<CellRefused>(),
         // CELL.PULL queue limiter max_burst count period [COUNT n] [TIMEOUT seconds] [INTO list] [MS]
         Registration::of::<CellPull>(),
+        // CELL.LEASE[_RO] key limit ttl holder [TIMEOUT seconds] [MS]
+        Registration::pair::<CellLease, CellLeaseRo>(),
+        // CELL.RELEASE key holder
+        Registration::of::<CellRelease>(),
         // CL.THROTTLE, CELL.THROTTLE under redis-cell's name
         Registration::of::<ClThrottle>().only_if(&settings::CL_THROTTLE),
     ],

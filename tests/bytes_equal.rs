@@ -25,7 +25,7 @@ const LEISURE_MS: i64 = 60_000;
 const ODD: &[u8] = b"\0\xff%{}\r\n ";
 
 /// Commands of which each run must have some that pass.
-const COMMANDS: [&str; 20] = [
+const COMMANDS: [&str; 23] = [
     "METER.HIT",
     "METER.KPI",
     "METER.TOP",
@@ -40,12 +40,15 @@ const COMMANDS: [&str; 20] = [
     "CELL.WINDOW",
     "CELL.LOG",
     "CELL.SLIDE",
+    "CELL.LEASE",
+    "CELL.RELEASE",
     "CELL.PULL",
     "CELL.THROTTLE_RO",
     "CELL.MTHROTTLE_RO",
     "CELL.WINDOW_RO",
     "CELL.LOG_RO",
     "CELL.SLIDE_RO",
+    "CELL.LEASE_RO",
 ];
 
 /// Calls each of the calls in ARGV, before which stands of how many words it is.
@@ -271,7 +274,7 @@ impl Traffic {
         let unit = self.random.pick(&["", "MS", "PARTIAL", "PARTIAL MS"]);
         let (burst, count) = (self.random.below(9), 1 + self.random.below(9));
         let twin = self.random.pick(&["", "", "", "_RO"]);
-        match self.random.below(5) {
+        match self.random.below(7) {
             0 => format!("CELL.THROTTLE{twin} t{key} {burst} {count} {period} {quantity} {unit}"),
             1 => {
                 let n = if quantity.is_empty() { "1" } else { quantity };
@@ -281,7 +284,13 @@ impl Traffic {
                 let block = self.random.pick(&["", "BLOCK 0.02", "BLOCK 9000"]);
                 format!("CELL.WINDOW{twin} w{key} {count} {period} {quantity} {block} {unit}")
             }
-            3 => format!("CELL.LOG{twin} l{key} {} {period} {quantity} {unit}", count * 20),
+            3 => {
+                let holder = self.random.pick(&["ann", "bob", "cid", "~"]);
+                let wait = self.random.pick(&["", "TIMEOUT 0.004"]);
+                format!("CELL.LEASE{twin} h{key} {} {period} {holder} {wait} {unit}", 1 + count / 3)
+            }
+            4 => format!("CELL.RELEASE h{key} {}", self.random.pick(&["ann", "bob", "cid", "~"])),
+            5 => format!("CELL.LOG{twin} l{key} {} {period} {quantity} {unit}", count * 20),
             _ => format!("CELL.SLIDE{twin} s{key} {count} {period} {quantity} {unit}"),
         }
     }

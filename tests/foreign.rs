@@ -72,7 +72,7 @@ const VALUES: [(&str, &str, State); 44] = [
 ];
 
 /// Commands that take `K` for a state, the type that this has, and which it is.
-const COMMANDS: [(&str, &str, State); 35] = [
+const COMMANDS: [(&str, &str, State); 36] = [
     ("CELL.THROTTLE K 9 1 600", "string", Tat),
     ("CELL.THROTTLE K 9 1 600 0", "string", Tat),
     ("CELL.THROTTLE K 9 1 600 5 MS", "string", Tat),
@@ -104,6 +104,7 @@ const COMMANDS: [(&str, &str, State); 35] = [
     ("CELL.SLIDE K 5 60 -1", "hash", Slide),
     ("CELL.SLIDE_RO K 5 60", "hash", Slide),
     ("CELL.LEASE K 5 60 zoe", "zset", Lease),
+    ("CELL.LEASE_RO K 5 60 zoe", "zset", Lease),
     ("CELL.RELEASE K ann", "zset", Lease),
     ("METER.HIT K", "zset", Meter),
     ("METER.HIT K AT 1660054277326 BY 5 PATH 2 a b UNIQUE u", "zset", Meter),

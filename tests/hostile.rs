@@ -131,7 +131,7 @@ fn prepare(redis: &mut Client) {
 }
 
 /// All of them; `METER.HIT` and the limiters twice as often as the others.
-const COMMANDS: [&str; 25] = [
+const COMMANDS: [&str; 29] = [
     "METER.HIT",
     "meter.hit",
     "METER.KPI",
@@ -156,6 +156,10 @@ const COMMANDS: [&str; 25] = [
     "CELL.SLIDE",
     "CELL.SLIDE",
     "CELL.SLIDE_RO",
+    "CELL.LEASE",
+    "CELL.LEASE",
+    "CELL.LEASE_RO",
+    "CELL.RELEASE",
     "CELL.PULL",
 ];
 
@@ -166,6 +170,7 @@ fn own_key(command: &str) -> &'static str {
         "CELL.WINDOW" => "only:window",
         "CELL.LOG" => "only:log",
         "CELL.SLIDE" => "only:slide",
+        "CELL.LEASE" | "CELL.RELEASE" => "only:lease",
         _ => "only:u",
     }
 }
@@ -240,6 +245,12 @@ fn call(random: &mut Random) -> Vec<Vec<u8>> {
                 add("INTO");
                 add(random.pick(&KEYS));
             }
+            "CELL.LEASE" => {
+                add(random.pick(&numbers[1..]));
+                add(random.pick(&periods));
+                add(random.pick(&KEYS));
+            }
+            "CELL.RELEASE" => add(random.pick(&KEYS)),
             "CELL.WINDOW" | "CELL.LOG" | "CELL.SLIDE" => {
                 add(random.pick(&numbers[1..]));
                 add(random.pick(&periods));
@@ -268,7 +279,7 @@ fn call(random: &mut Random) -> Vec<Vec<u8>> {
 
 /// Calls of every command, with all that its grammar has. `NOW` stands for the time. Keys of `v:` are those whose values
 /// are spoilt, and no call names one that a limiter owns where another call may put something else.
-const CALLS: [&str; 32] = [
+const CALLS: [&str; 35] = [
     "METER.HIT v:m AT NOW BY 5 PATH 2 a b UNIQUE u ONCE e CAP MONTH 1000000",
     "METER.HIT v:m AT 1660054277326 BY -2 PATH 3 a b c",
     "METER.HIT v:m AT 1660054277326 BY 7 PATH 8 a b c d e f g h CAP HOUR 50",
@@ -299,12 +310,15 @@ const CALLS: [&str; 32] = [
     "CELL.WINDOW v:w 3 3600 2 BLOCK 7200 PARTIAL",
     "CELL.LOG v:l 50 3600 30 PARTIAL",
     "CELL.SLIDE v:s 50 3600 30 PARTIAL",
+    "CELL.LEASE v:places 5 60 ann MS",
+    "CELL.LEASE v:places 1 60 bob TIMEOUT 0.01",
+    "CELL.RELEASE v:places ann",
     "CELL.PULL v:q v:u 5 10 60 COUNT 2 INTO v:busy MS",
     "CELL.PULL v:q v:u 5 10 60 TIMEOUT 0.01 COUNT 2",
 ];
 
 /// The keys of the meter and the limiters of [`CALLS`], of which any may hold anything.
-const SPOILT: [&str; 24] = [
+const SPOILT: [&str; 25] = [
     "v:m",
     "v:m:day:20220809",
     "v:m:day:20220809:path",
@@ -323,6 +337,7 @@ const SPOILT: [&str; 24] = [
     "v:u3",
     "v:w",
     "v:l",
+    "v:places",
     "v:s",
     "v:q",
     "v:busy",

@@ -21,6 +21,9 @@ fn commands_declare_their_flags_and_keys() {
             ("meter.drop", -2, &["write"], "denyoom"),
             ("meter.index", -2, &["write", "denyoom"], "fast"),
             ("cell.throttle", -5, &["write", "denyoom", "fast"], "readonly"),
+            ("cell.lease", -5, &["write", "denyoom"], "fast"),
+            ("cell.lease_ro", -5, &["readonly"], "fast"),
+            ("cell.release", -3, &["write"], "denyoom"),
         ] {
             let Value::Array(infos) = redis.run(&format!("COMMAND INFO {command}")) else { panic!() };
             let Value::Array(info) = &infos[0] else { panic!("{command} is not known") };
@@ -50,6 +53,8 @@ fn commands_are_documented_where_the_server_has_command_docs() {
             ("meter.kpi", &["returns the counts", "oneof", "block", "\"from\"", "\"to\"", "month", "total"]),
             ("meter.cost", &["costs", "rate", "graduated", "upto", "price", "multiple"]),
             ("meter.seal", &["closes the days", "\"before\""]),
+            ("cell.lease", &["places", "limit", "ttl", "holder", "double", "\"timeout\"", "\"ms\"", "optional"]),
+            ("cell.release", &["gives back", "holder"]),
             ("cell.throttle", &["gcra", "max_burst", "count", "period", "double", "quantity", "pure-token", "\"ms\""]),
         ] {
             let docs = text(&redis.run(&format!("COMMAND DOCS {command}")));

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use testkit::{Client, Server, eventually, on_every_program, on_every_server, sleep_ms};
 
 /// Calls, separated by semicolons, that leave the keys as they were. `ID` is the id of the last batch.
-const ROUNDS: [&str; 27] = [
+const ROUNDS: [&str; 29] = [
     "METER.HIT m AT 1660054277326",
     "METER.HIT m AT 1660054277326 BY 0 PATH 2 a b UNIQUE u",
     "METER.HIT m AT 1660054277326 PATH 8 a b c d e f g h UNIQUE u CAP MONTH 9000000000000000",
@@ -37,11 +37,13 @@ const ROUNDS: [&str; 27] = [
     "CELL.SLIDE s1 9 3600; CELL.SLIDE s1 9 3600 -1; CELL.SLIDE_RO s1 9 3600",
     "CELL.SLIDE s2 9 3600",
     "LPUSH q a b; CELL.PULL q pace 9 1 60 COUNT 2 INTO done MS; DEL done pace",
+    "CELL.LEASE lease 9 3600 ann; CELL.LEASE lease 9 3600 ann MS; CELL.LEASE_RO lease 9 3600 bob; CELL.RELEASE lease ann",
+    "CELL.LEASE full-lease 1 3600 bob TIMEOUT 5; CELL.RELEASE full-lease bob",
     "LPUSH q a; CELL.PULL q full 0 1 3600; RPOP q",
 ];
 
 /// Calls that end in errors, on keys of other types and with arguments that are wrong in every place.
-const MISTAKES: [&str; 30] = [
+const MISTAKES: [&str; 33] = [
     "METER.HIT m BY x",
     "METER.HIT m AT 1660054277",
     "METER.HIT m BY",
@@ -70,6 +72,9 @@ const MISTAKES: [&str; 30] = [
     "CELL.WINDOW w 9 3600 1 BLOCK x",
     "CELL.LOG list 9 3600",
     "CELL.SLIDE list 9 3600",
+    "CELL.LEASE list 9 3600 ann TIMEOUT 5",
+    "CELL.LEASE full-lease 9 3600 ann TIMEOUT x",
+    "CELL.RELEASE list ann",
     "CELL.PULL list l 0 1 x INTO list",
     "CELL.PULL text l 0 1 60 INTO done",
 ];
@@ -147,6 +152,7 @@ fn prepare(server: &Server) -> Client {
     redis.run("METER.HIT m AT 1660054277326 PATH 2 a b UNIQUE u");
     redis.run("CELL.THROTTLE full 0 1 36000");
     redis.run("CELL.WINDOW blocked 1 36000");
+    redis.run("CELL.LEASE full-lease 1 36000 ann");
     redis
 }
 

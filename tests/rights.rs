@@ -15,7 +15,7 @@ enum Use {
 use Use::{Read, Write};
 
 /// A call of every command, with all its keys, which begin with `ok:`; whether it is fast.
-const CALLS: [(&str, Use, bool); 24] = [
+const CALLS: [(&str, Use, bool); 27] = [
     ("METER.HIT ok:m AT 1660054277326 PATH 2 a b UNIQUE u CAP MONTH 1000000", Write, true),
     ("METER.KPI ok:m DAY 20220809", Read, false),
     ("METER.KPI ok:m FROM 20220101 TO 20221231 BY MONTH PATH 1 a", Read, false),
@@ -37,6 +37,9 @@ const CALLS: [(&str, Use, bool); 24] = [
     ("CELL.LOG_RO ok:l 9 3600", Read, false),
     ("CELL.SLIDE ok:s 9 3600", Write, true),
     ("CELL.SLIDE_RO ok:s 9 3600", Read, true),
+    ("CELL.LEASE ok:places 9 3600 ann TIMEOUT 0.01 MS", Write, false),
+    ("CELL.LEASE_RO ok:places 9 3600 bob", Read, false),
+    ("CELL.RELEASE ok:places ann", Write, false),
     ("CELL.PULL ok:q ok:p 9 1 3600", Write, false),
     ("CELL.PULL ok:q ok:p 9 1 3600 COUNT 2 INTO ok:busy TIMEOUT 0.01", Write, false),
     ("CELL.PULL ok:q ok:p 9 1 3600 MS into ok:busy", Write, false),

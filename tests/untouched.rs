@@ -23,6 +23,10 @@ fn calls() -> Vec<String> {
         "CELL.WINDOW_RO none 1 3600 5 PARTIAL BLOCK 60",
         "CELL.LOG_RO none 1 3600 5 PARTIAL",
         "CELL.SLIDE_RO none 1 3600 5 PARTIAL",
+        "CELL.LEASE places 1 3600 bob",
+        "CELL.LEASE places 1 3600 bob TIMEOUT 0.001",
+        "CELL.LEASE_RO places 9 3600 bob",
+        "CELL.LEASE_RO places 1 3600 ann",
         // can never pass
         "CELL.THROTTLE full 0 1 3600 2",
         "CELL.THROTTLE none 0 1 3600 2",
@@ -53,9 +57,14 @@ fn calls() -> Vec<String> {
         "METER.ACK m 0123456789abcdef0123456789abcdef",
         // nothing to give back
         "CELL.THROTTLE none 0 1 3600 -1",
+        "CELL.RELEASE places bob",
+        "CELL.RELEASE none ann",
         // mistakes
         "CELL.THROTTLE none x 1 3600",
         "CELL.THROTTLE text 0 1 3600",
+        "CELL.LEASE m 1 3600 ann",
+        "CELL.LEASE places 1 3600 ann MS MS",
+        "CELL.RELEASE m 20220809",
         "CELL.THROTTLE m 0 1 3600",
         "METER.HIT text",
         "METER.HIT m BY x",
@@ -104,6 +113,7 @@ fn prepare(redis: &mut Client) {
     redis.run("CELL.WINDOW window 1 3600");
     redis.run("CELL.LOG log 1 3600");
     redis.run("CELL.SLIDE slide 1 3600000000");
+    redis.run("CELL.LEASE places 1 3600 ann");
     redis.run("SET text abc");
     redis.run(&format!("METER.HIT m AT {AT} PATH 2 a b UNIQUE id"));
     redis.run(&format!("METER.HIT today AT {} ONCE event", now_ms()));

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use crate::server::{Error, Shown, Str};
 use redis_meter_core::calendar::Day;
 use redis_meter_core::number::{PeriodError, parse_integer, parse_period};
-use redis_meter_core::time::Nanos;
+use redis_meter_core::time::{Millis, Nanos};
 
 #[expect(clippy::cast_possible_wrap, reason = "a handful")]
 const MOST_LEVELS: i64 = crate::store::path::MOST_LEVELS as i64;
@@ -38,7 +38,7 @@ pub(crate) fn period(text: Str<'_>, name: &str) -> Result<Nanos, Error> {
 
 /// The error for a text that is no period.
 #[cold]
-pub(crate) fn no_period(text: Str<'_>, name: &str, error: PeriodError) -> Error {
+fn no_period(text: Str<'_>, name: &str, error: PeriodError) -> Error {
     let wanted = match error {
         PeriodError::Malformed => "a number of seconds, such as 60 or 0.25",
         PeriodError::TooPrecise => "seconds with at most nine digits after the point",
@@ -46,6 +46,32 @@ pub(crate) fn no_period(text: Str<'_>, name: &str, error: PeriodError) -> Error 
         PeriodError::TooLong => "at most 9223372036 seconds",
     };
     Error::refused(format!("{name} must be {wanted}, not {}", Shown(text.bytes())))
+}
+
+/// How long a call may wait.
+#[derive(Clone, Copy)]
+pub(crate) enum Timeout {
+    Never,
+    After(Millis),
+}
+
+impl Timeout {
+    /// The value of TIMEOUT; 0 is for ever.
+    pub(crate) fn parse(text: Str<'_>) -> Result<Self, Error> {
+        match parse_period(text.bytes()) {
+            Ok(length) => Ok(Self::After(length.ceil_millis())),
+            Err(PeriodError::Zero) => Ok(Self::Never),
+            Err(error) => Err(no_period(text, "TIMEOUT", error)),
+        }
+    }
+
+    /// Its length; `None` is for ever.
+    pub(crate) fn length(self) -> Option<Millis> {
+        match self {
+            Self::Never => None,
+            Self::After(length) => Some(length),
+        }
+    }
 }
 
 /// The argument `name`, a date.

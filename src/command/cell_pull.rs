@@ -5,8 +5,7 @@
 
 use redis_meter_core::answer::{Next, TooLong, Unit};
 use redis_meter_core::gcra::Quota;
-use redis_meter_core::number::{PeriodError, parse_period};
-use redis_meter_core::time::{Millis, Nanos};
+use redis_meter_core::time::Nanos;
 
 use crate::server::{
     Any, Arg, Command, Context, Effect, Error, Key, KeyUse, Keys, Kind, List, MayTake, OwnedStr, Pace, ReadOnly,
@@ -15,7 +14,7 @@ use crate::server::{
 use crate::store::tat::Tat;
 use crate::{refusals, stats};
 
-use super::arguments::{Options, integer, is_keyword, no_period, set_once};
+use super::arguments::{Options, Timeout, integer, is_keyword, set_once};
 use super::cell_throttle::quota;
 use super::limiter::too_long;
 
@@ -85,29 +84,6 @@ struct Request<'a> {
     timeout: Option<Timeout>,
     into: Option<Str<'a>>,
     unit: Unit,
-}
-
-#[derive(Clone, Copy)]
-enum Timeout {
-    Never,
-    After(Millis),
-}
-
-impl Timeout {
-    fn parse(text: Str<'_>) -> Result<Self, Error> {
-        match parse_period(text.bytes()) {
-            Ok(length) => Ok(Self::After(length.ceil_millis())),
-            Err(PeriodError::Zero) => Ok(Self::Never),
-            Err(error) => Err(no_period(text, "TIMEOUT", error)),
-        }
-    }
-
-    fn length(self) -> Option<Millis> {
-        match self {
-            Self::Never => None,
-            Self::After(length) => Some(length),
-        }
-    }
 }
 
 /// What a look has found.

@@ -3,11 +3,13 @@
 
 mod arguments;
 mod before;
+mod cell_lease;
 mod cell_log;
 mod cell_mthrottle;
 mod cell_pull;
 mod cell_quota;
 mod cell_refused;
+mod cell_release;
 mod cell_slide;
 mod cell_throttle;
 mod cell_window;
@@ -23,11 +25,13 @@ mod meter_seal;
 mod meter_top;
 mod when;
 
+pub(crate) use cell_lease::{CellLease, CellLeaseRo};
 pub(crate) use cell_log::CellLog;
 pub(crate) use cell_mthrottle::{CellMthrottle, CellMthrottleRo};
 pub(crate) use cell_pull::CellPull;
 pub(crate) use cell_quota::CellQuota;
 pub(crate) use cell_refused::CellRefused;
+pub(crate) use cell_release::CellRelease;
 pub(crate) use cell_slide::CellSlide;
 pub(crate) use cell_throttle::{CellThrottle, ClThrottle};
 pub(crate) use cell_window::CellWindow;

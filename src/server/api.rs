@@ -46,6 +46,7 @@ macro_rules! required {
 }
 
 required! {
+    RedisModule_BlockClient
     RedisModule_BlockClientOnKeys
     RedisModule_Call
     RedisModule_CallReplyArrayElement
@@ -61,6 +62,7 @@ required! {
     RedisModule_FreeServerInfo
     RedisModule_FreeString
     RedisModule_GetAbsExpire
+    RedisModule_GetBlockedClientHandle
     RedisModule_GetBlockedClientPrivateData
     RedisModule_GetContextFlags
     RedisModule_GetRandomHexChars
@@ -94,6 +96,7 @@ required! {
     RedisModule_SelectDb
     RedisModule_ServerInfoGetFieldC
     RedisModule_SetAbsExpire
+    RedisModule_SetDisconnectCallback
     RedisModule_SetModuleOptions
     RedisModule_SignalKeyAsReady
     RedisModule_SignalModifiedKey
@@ -103,6 +106,7 @@ required! {
     RedisModule_StringSet
     RedisModule_StringToLongLong
     RedisModule_SubscribeToServerEvent
+    RedisModule_UnblockClient
     RedisModule_UnlinkKey
     RedisModule_ValueLength
     RedisModule_WrongArity

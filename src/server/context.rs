@@ -51,6 +51,15 @@ impl Context<'_> {
         unsafe { selected(self.raw) }
     }
 
+    /// Selects another database, and says which was selected before. Whoever does so selects that again.
+    pub(super) fn select(self, database: c_int) -> c_int {
+        let before = self.database();
+        let select = api!(RedisModule_SelectDb);
+        // SAFETY: the context is that of a running callback; the database exists.
+        unsafe { select(self.raw, database) };
+        before
+    }
+
     /// Whether the client may be made to wait: not in a transaction or a script.
     pub(crate) fn may_block(self) -> bool {
         const NEVER: u32 = raw::REDISMODULE_CTX_FLAGS_MULTI

@@ -19,6 +19,8 @@ pub(crate) enum Error {
     NoPermission,
     /// A key that the command needs may be on another node while its slot moves.
     TryAgain,
+    /// The slot of the key for which the client is blocked is moving to another node, or has moved.
+    SlotMoved,
     /// One plain sentence that names the argument and what would be right; `ERR ` is put before it.
     Refused(String),
 }
@@ -52,6 +54,10 @@ impl Error {
             Self::TryAgain => reply_with_error(
                 ctx,
                 c"TRYAGAIN part of this meter may be on another node while its slot moves, try again",
+            ),
+            Self::SlotMoved => reply_with_error(
+                ctx,
+                c"TRYAGAIN the slot of the key has begun to move to another node while the client was blocked, try again",
             ),
             Self::Refused(sentence) => {
                 // A line break would end the reply early; a NUL would end the C string.

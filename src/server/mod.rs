@@ -15,8 +15,10 @@ mod info;
 mod key;
 mod load;
 mod log;
+mod queue;
 mod setting;
 mod string;
+mod timer;
 mod wait;
 
 pub(crate) use command::{Arg, Command, Family, KeyUse, Keys, Kind, Registration, Spec};
@@ -28,9 +30,10 @@ pub(crate) use key::{
     Access, Any, Hash, Key, List, Order, ReadOnly, ScanCursor, Set, SortedSet, Text, ValueType, Writable,
 };
 pub(crate) use load::{Module, export_module};
+pub(crate) use queue::{KeyQueue, MayTake, Queued, Ready};
 pub(crate) use setting::Setting;
 pub(crate) use string::{Constant, OwnedStr, Str};
-pub(crate) use wait::{MayTake, Pace, Retried, WaitQueue, Waiting, key_changed};
+pub(crate) use wait::{Pace, Retried, WaitQueue, Waiting, key_changed};
 
 /// What the export macro calls; not for use elsewhere.
 pub(crate) mod entry {

@@ -8,24 +8,19 @@
 
 use std::collections::HashMap;
 use std::ffi::{c_int, c_void};
-use std::ptr;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use redis_meter_core::time::{Millis, Nanos};
-use redis_module::raw::{self, RedisModuleCtx, RedisModuleString, RedisModuleTimerID};
+use redis_module::raw::{self, RedisModuleCtx, RedisModuleString};
 
 use super::api::{api, ok};
 use super::context::Context;
 use super::error::Error;
 use super::guard::{guard, guard_command};
+use super::queue::{self, MayTake};
 use super::string::{OwnedStr, Str};
-
-/// The longest time for which no client of a queue is tried, while something is there that is not due.
-const LONGEST_SLEEP: Duration = Duration::from_secs(1);
-
-/// How long a queue is left alone while the server lets nobody write.
-const WRITES_REFUSED: Nanos = Nanos(50_000_000);
+use super::timer::{LONGEST_SLEEP, Timed, Timer, WRITES_REFUSED, latest};
 
 /// What a client is blocked for.
 pub(crate) trait Waiting: 'static {
@@ -46,9 +41,6 @@ pub(crate) trait Waiting: 'static {
     /// before that.
     fn pace(&self) -> Pace;
 }
-
-/// Whether a client may take what is due now: whether a command could write, and whether its user may still run it.
-pub(crate) type MayTake<'m> = dyn Fn() -> Result<bool, Error> + 'm;
 
 /// The numbers of a limiter.
 pub(crate) type Pace = [i64; 3];
@@ -77,18 +69,13 @@ struct State {
     key: Vec<u8>,
     /// The key whose change may make something due.
     watched: Vec<u8>,
-    timer: Option<Timer>,
+    timer: Option<Timer<WaitQueue>>,
     /// Whether the timer fired and clients are being tried for it.
     by_clock: bool,
     /// Before this instant nothing is due for clients of this pace.
     not_before: Option<(Nanos, Pace)>,
     /// When clients that wait for the clock are to be tried at the latest; `None` if none does.
     try_by: Option<Instant>,
-}
-
-struct Timer {
-    id: RedisModuleTimerID,
-    at: Nanos,
 }
 
 /// A blocked client's place.
@@ -162,51 +149,35 @@ impl WaitQueue {
 impl State {
     fn wake_at(&mut self, ctx: Context<'_>, queue: &WaitQueue, at: Nanos) {
         self.try_by.get_or_insert_with(|| Instant::now() + LONGEST_SLEEP);
-        let now = ctx.now().nanos();
         // Where the clock has stepped back, what was set before is too far off.
-        let longest = Nanos(now.0.saturating_add(LONGEST_SLEEP.as_nanos().try_into().unwrap_or(i64::MAX)));
-        let at = at.min(longest);
-        if self.timer.as_ref().is_some_and(|timer| timer.at <= at) {
+        if self.timer.as_ref().is_some_and(|timer| timer.at <= at.min(latest(ctx.now().nanos()))) {
             return;
         }
         self.stop_timer(ctx);
-        let delay = Nanos(at.0.saturating_sub(now.0).max(0)).ceil_millis();
-        let queue = Box::into_raw(Box::new(queue.clone()));
-        let create = api!(RedisModule_CreateTimer);
-        // SAFETY: the context is that of a running callback; `fire`, or `stop_timer`, takes the queue back.
-        let id = unsafe { create(ctx.raw(), delay.0, Some(fire), queue.cast()) };
-        self.timer = Some(Timer { id, at });
+        self.timer = Some(Timer::start(ctx, at, queue.clone()));
     }
 
     fn stop_timer(&mut self, ctx: Context<'_>) {
-        let Some(timer) = self.timer.take() else { return };
-        let stop = api!(RedisModule_StopTimer);
-        let mut queue: *mut c_void = ptr::null_mut();
-        // SAFETY: the context is the module's.
-        if unsafe { stop(ctx.raw(), timer.id, &raw mut queue) } == ok() {
-            // SAFETY: the timer had not fired, so that the queue's name is still ours.
-            drop(unsafe { Box::from_raw(queue.cast::<WaitQueue>()) });
+        if let Some(timer) = self.timer.take() {
+            timer.stop(ctx);
         }
     }
 
     /// Has the server try the clients, whatever was known of when something is due.
     fn try_all(&mut self, ctx: Context<'_>) {
         self.not_before = None;
-        let select = api!(RedisModule_SelectDb);
-        let before = ctx.database();
-        // SAFETY: the context is that of a running callback; both databases exist.
-        unsafe { select(ctx.raw(), self.database) };
+        let before = ctx.select(self.database);
         let key = OwnedStr::new(&self.key);
         let signal = api!(RedisModule_SignalKeyAsReady);
         // SAFETY: the context is that of a running callback; the key is a live string.
         unsafe { signal(ctx.raw(), key.as_str().raw()) };
-        // SAFETY: as above.
-        unsafe { select(ctx.raw(), before) };
+        ctx.select(before);
     }
 }
 
 /// A command of this module has changed `key`, so that something may be due sooner.
 pub(crate) fn key_changed(ctx: Context<'_>, key: Str<'_>) {
+    queue::key_changed(ctx, key);
     let mut queues = queues();
     if queues.is_empty() {
         return;
@@ -236,12 +207,9 @@ unsafe extern "C" fn on_cron(ctx: *mut RedisModuleCtx, _: raw::RedisModuleEvent,
     guard((), || {
         // SAFETY: the server passed it, for this call.
         let ctx = unsafe { Context::from_raw(ctx) };
-        let mut queues = queues();
-        if queues.is_empty() {
-            return;
-        }
         let now = Instant::now();
-        for state in queues.values_mut().filter(|state| state.try_by.is_some_and(|by| by <= now)) {
+        queue::try_overdue(ctx, now);
+        for state in queues().values_mut().filter(|state| state.try_by.is_some_and(|by| by <= now)) {
             state.try_by = None;
             state.stop_timer(ctx);
             state.try_all(ctx);
@@ -249,20 +217,16 @@ unsafe extern "C" fn on_cron(ctx: *mut RedisModuleCtx, _: raw::RedisModuleEvent,
     });
 }
 
-/// The timer fires: the server tries those who are blocked on the key, in their order.
-unsafe extern "C" fn fire(ctx: *mut RedisModuleCtx, queue: *mut c_void) {
-    guard((), || {
-        // SAFETY: `wake_at` made it, and the timer fires once.
-        let queue = unsafe { Box::from_raw(queue.cast::<WaitQueue>()) };
-        // SAFETY: the server passed it, for this call.
-        let ctx = unsafe { Context::from_raw(ctx) };
-        if let Some(state) = queues().get_mut(&*queue) {
+impl Timed for WaitQueue {
+    /// The server tries those who are blocked on the key, in their order.
+    fn fire(self, ctx: Context<'_>) {
+        if let Some(state) = queues().get_mut(&self) {
             state.timer = None;
             state.try_by = None;
             state.by_clock = true;
             state.try_all(ctx);
         }
-    });
+    }
 }
 
 /// # Safety

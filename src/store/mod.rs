@@ -4,6 +4,7 @@ pub(crate) mod batch;
 pub(crate) mod day;
 mod expiry;
 pub(crate) mod index;
+pub(crate) mod lease;
 pub(crate) mod log;
 pub(crate) mod meter;
 pub(crate) mod month;

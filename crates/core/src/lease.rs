@@ -55,6 +55,22 @@ pub enum Release {
 }
 
 impl Policy {
+    /// The answer to a holder without a lease that gets no place at `now`: because none is free, or, where one is, because
+    /// others come before it. Then it is told to ask again at once.
+    pub fn refuse(&self, leases: &impl Leases, now: Millis) -> Answer {
+        let over = leases.count_up_to(now);
+        let live = leases.count() - over;
+        // As many must end as are too many, and one.
+        let frees = (live >= self.limit).then(|| leases.nth_first(over + live - self.limit + 1)).flatten();
+        Answer {
+            limited: true,
+            limit: self.limit,
+            remaining: 0,
+            retry_after: Some(frees.map_or(Nanos(1), |end| span(now, end))),
+            reset_after: leases.nth_last(1).filter(|&last| last > now).map_or(Nanos(0), |last| span(now, last)),
+        }
+    }
+
     /// The answer to a holder that asks for a place at `now`, and whose lease ends at `own` if it has one. One that is not
     /// over is renewed, to an end that may be earlier, even where a lowered limit would give no more places.
     ///
@@ -69,19 +85,8 @@ impl Policy {
         let live = leases.count() - over;
         let renewed = own.filter(|&own| own > now);
         let others = live - i64::from(renewed.is_some());
-        let span = |until: Millis| Millis(until.0.saturating_sub(now.0)).nanos();
-
         if renewed.is_none() && others >= self.limit {
-            // As many must end as are too many, and one.
-            let frees = leases.nth_first(over + others - self.limit + 1);
-            let answer = Answer {
-                limited: true,
-                limit: self.limit,
-                remaining: 0,
-                retry_after: frees.map(span),
-                reset_after: leases.nth_last(1).map_or(Nanos(0), span),
-            };
-            return Ok(Decision { answer, next: Next::Keep });
+            return Ok(Decision { answer: self.refuse(leases, now), next: Next::Keep });
         }
 
         let last_other = last_other(leases, renewed, now);
@@ -91,10 +96,15 @@ impl Policy {
             limit: self.limit,
             remaining: (self.limit - others - 1).max(0),
             retry_after: None,
-            reset_after: span(expire_at),
+            reset_after: span(now, expire_at),
         };
         Ok(Decision { answer, next: Next::Store(Grant { over, end, expire_at }) })
     }
+}
+
+/// The span from `now` to `until`.
+fn span(now: Millis, until: Millis) -> Nanos {
+    Millis(until.0.saturating_sub(now.0)).nanos()
 }
 
 /// What becomes of the leases when a holder whose lease ends at `own`, if it has one, gives it back at `now`.
