@@ -1,0 +1,9 @@
+//! The program beside the module: an HTTP service for usage and limits, an archive in SQL, a live page, and a few
+//! commands for the terminal. It speaks to the module by its commands only, through `redis-meter-client`, and keeps no
+//! state of its own that matters.
+
+pub mod cli;
+pub mod config;
+pub mod connection;
+pub mod log;
+pub mod token;
