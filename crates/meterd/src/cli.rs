@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Config};
+use crate::terminal;
 use crate::token;
 
 /// Counts usage, archives it and limits rates, with redis-meter in Redis or Valkey.
@@ -39,6 +40,8 @@ enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
+    #[command(flatten)]
+    Terminal(terminal::Command),
     /// Makes tokens for clients
     Token {
         #[command(subcommand)]
@@ -64,6 +67,7 @@ pub fn run() -> ExitCode {
     let outcome = match cli.command {
         Command::Config { command: ConfigCommand::Check { file } } => config::check(file.or(cli.common.config)),
         Command::Token { command } => token::run(&command),
+        Command::Terminal(command) => return run_in_terminal(command, &cli.common),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -72,6 +76,18 @@ pub fn run() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn run_in_terminal(command: terminal::Command, common: &Common) -> ExitCode {
+    let run = || {
+        let config = Config::load(common).map_err(|error| error.to_string())?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build();
+        runtime.map_err(|error| error.to_string())?.block_on(command.run(config))
+    };
+    run().unwrap_or_else(|error| {
+        eprintln!("meterd: {error}");
+        ExitCode::FAILURE
+    })
 }
 
 /// The configuration that a command runs with: its flags, then the environment, then the file, then the defaults.

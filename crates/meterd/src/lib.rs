@@ -2,8 +2,12 @@
 //! commands for the terminal. It speaks to the module by its commands only, through `redis-meter-client`, and keeps no
 //! state of its own that matters.
 
+pub mod archive;
 pub mod cli;
 pub mod config;
 pub mod connection;
 pub mod log;
+mod patience;
+pub mod terminal;
 pub mod token;
+pub mod usage;

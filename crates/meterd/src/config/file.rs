@@ -50,6 +50,13 @@ pub struct Archive {
     /// How often `meterd serve` archives.
     #[serde(deserialize_with = "duration")]
     pub every: Option<Duration>,
+    /// How many replicas must have a batch before it is written; by default none.
+    pub replicas: Option<u32>,
+    /// Whether a batch must be on the server's disk before it is written (Redis 7.2, Valkey, or later).
+    pub fsync: Option<bool>,
+    /// How long to wait for replicas and disk; by default 10 s.
+    #[serde(deserialize_with = "duration")]
+    pub safe_within: Option<Duration>,
     /// `[[archive.table]]`
     pub table: Vec<Table>,
 }
@@ -62,7 +69,8 @@ pub struct Table {
     pub name: String,
     /// The meter.
     pub meter: String,
-    /// Its columns, and what goes into each: `day`, `member1`, `member1 before '#'`, `member1 after '#'`, `count`.
+    /// Its columns, and what goes into each: `day`, `hour`, `meter`, `member1`, `member1 before '#'`,
+    /// `member1 after '#'`, `count`.
     pub columns: BTreeMap<String, String>,
 }
 

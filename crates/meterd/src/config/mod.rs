@@ -55,6 +55,12 @@ pub struct Archive {
     pub every: Duration,
     /// Tables of the user's own.
     pub tables: Vec<Table>,
+    /// How many replicas must have a batch before it is written.
+    pub replicas: u32,
+    /// Whether a batch must be on the server's disk before it is written.
+    pub fsync: bool,
+    /// How long to wait for replicas and disk.
+    pub safe_within: Duration,
 }
 
 /// What `meterd serve` takes beside [`Common`].
@@ -102,6 +108,9 @@ impl Config {
             url: common.archive.clone().or(file.archive.url).unwrap_or_else(|| "sqlite:meterd.db".to_owned()),
             every: flags.archive_every.or(file.archive.every).unwrap_or(Duration::from_secs(3600)),
             tables: file.archive.table,
+            replicas: file.archive.replicas.unwrap_or(0),
+            fsync: file.archive.fsync.unwrap_or(false),
+            safe_within: file.archive.safe_within.unwrap_or(Duration::from_secs(10)),
         };
         let config = Self {
             file: path,
@@ -117,6 +126,7 @@ impl Config {
             tls: file.tls,
         };
         config.validate()?;
+        crate::archive::Archive::of(&config).map_err(Error::new)?;
         Ok(config)
     }
 

@@ -6,6 +6,7 @@
 
 mod failure;
 mod link;
+mod pipeline;
 mod target;
 
 use std::future::Future;
@@ -21,6 +22,7 @@ use tracing::{info, warn};
 
 pub use failure::Failure;
 pub use link::Link;
+pub(crate) use pipeline::Node;
 pub use target::Target;
 
 /// Between two looks at a connection that nobody complains about.
