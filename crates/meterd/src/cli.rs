@@ -5,9 +5,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{self, Config};
-use crate::terminal;
-use crate::token;
+use crate::config::{self, Config, ServeFlags};
+use crate::{serve, terminal, token};
 
 /// Counts usage, archives it and limits rates, with redis-meter in Redis or Valkey.
 #[derive(Debug, Parser)]
@@ -35,6 +34,8 @@ pub struct Common {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Serves HTTP: counting, usage, the page, metrics
+    Serve(ServeFlags),
     /// Checks configuration, or shows it
     Config {
         #[command(subcommand)]
@@ -65,6 +66,7 @@ pub fn run() -> ExitCode {
     // A second provider, as a test may have installed, would do as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let outcome = match cli.command {
+        Command::Serve(flags) => serve::run(&cli.common, &flags),
         Command::Config { command: ConfigCommand::Check { file } } => config::check(file.or(cli.common.config)),
         Command::Token { command } => token::run(&command),
         Command::Terminal(command) => return run_in_terminal(command, &cli.common),

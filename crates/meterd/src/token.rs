@@ -79,7 +79,8 @@ impl Hash {
         Some(Self(bytes))
     }
 
-    fn hex(self) -> String {
+    /// As 64 hex digits.
+    pub fn hex(self) -> String {
         hex(&self.0)
     }
 }

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
+use redis::aio::ConnectionLike as _;
 use redis::{Cmd, FromRedisValue, RedisError, RedisResult, Value, cmd};
 use redis_meter_client::Command;
 use tokio::sync::Notify;
@@ -124,6 +125,28 @@ impl Redis {
         let outcome = self.within(Instant::now() + self.0.deadline, link.send_all(commands)).await?;
         let replies = self.judge(outcome)?;
         Ok(replies.into_iter().map(|reply| self.judge(reply)).collect())
+    }
+
+    /// The nodes that hold keys, in an order that stays while they do; the one server, if it is no cluster.
+    ///
+    /// # Errors
+    /// When the cluster can't be asked.
+    pub(crate) async fn nodes(&self) -> Result<Vec<Node>, Failure> {
+        let mut link = self.link()?;
+        let outcome = self.within(Instant::now() + self.0.deadline, link.nodes()).await?;
+        let mut nodes = self.judge(outcome)?;
+        nodes.sort_by(|a, b| a.address().cmp(&b.address()));
+        Ok(nodes)
+    }
+
+    /// Runs a command that has no key on one node.
+    ///
+    /// # Errors
+    /// As [`Redis::call`].
+    pub(crate) async fn call_on<T: FromRedisValue>(&self, node: &Node, command: &Cmd) -> Result<T, Failure> {
+        let mut node = node.clone();
+        let outcome = self.within(Instant::now() + self.0.deadline, node.req_packed_command(command)).await?;
+        self.judge(outcome.and_then(Value::extract_error)).and_then(read)
     }
 
     /// A connection of one's own, for `WATCH`, for blocking commands, or to go on while others time out.

@@ -69,6 +69,16 @@ impl Link {
     }
 }
 
+impl Node {
+    /// Host and port of a node of a cluster.
+    pub(super) fn address(&self) -> Option<(&str, u16)> {
+        match self {
+            Self::Server(_) => None,
+            Self::OfCluster { host, port, .. } => Some((host, *port)),
+        }
+    }
+}
+
 impl ConnectionLike for Node {
     fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
         match self {
