@@ -64,10 +64,14 @@ impl fmt::Display for Failure {
         match self {
             Self::Down(why) => write!(f, "Redis can't be reached: {why}"),
             Self::Unknown(why) => write!(f, "no reply of Redis: {why}"),
-            Self::Refused { .. } if self.is_without_module() => f.write_str(
-                "the server does not have the module: load it with  loadmodule /path/to/libredis_meter.so  in its \
-                 configuration file",
-            ),
+            Self::Refused { text, .. } if self.is_without_module() => {
+                let command = text.split(['`', '\'']).nth(1).unwrap_or("the module's commands");
+                write!(
+                    f,
+                    "the server does not know {command}: load the module, as new as meterd, with  \
+                     loadmodule /path/to/libredis_meter.so  in its configuration file"
+                )
+            }
             Self::Refused { code, text } => write!(f, "{code} {text}"),
         }
     }

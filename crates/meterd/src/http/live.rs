@@ -115,6 +115,7 @@ struct View {
 impl View {
     async fn advance(&mut self, redis: &Redis, touched: HashSet<Vec<u8>>) -> Result<Vec<Moved>, Failure> {
         let mut new: HashSet<Vec<u8>> = touched.into_iter().filter(|key| !self.counts.contains_key(key)).collect();
+        let was_complete = self.is_complete;
         self.scan(redis, &mut new).await?;
         let day = day_of(now_ms()).map(digits).unwrap_or_default();
         let is_new_day = std::mem::replace(&mut self.day, day) != self.day;
@@ -129,7 +130,7 @@ impl View {
                 let before = self.counts.insert(key.clone(), today);
                 let gained = match before {
                     // Before the whole scan is done, a new meter is one that was not found yet.
-                    None if !self.is_complete => 0,
+                    None if !was_complete => 0,
                     None => today,
                     Some(_) if is_new_day => today,
                     Some(before) => today.saturating_sub(before),
