@@ -24,6 +24,7 @@ pub use redis::Value;
 
 pub mod blocked;
 pub mod cluster;
+pub mod database;
 pub mod ledger;
 pub mod load;
 pub mod machine;
@@ -288,8 +289,7 @@ impl Server {
 
     /// Stops its process, which keeps its connections and does nothing, until it is told to go on.
     pub fn freeze(&self) -> Frozen {
-        signal("STOP", self.child.id());
-        Frozen(self.child.id())
+        Frozen::of(vec![self.child.id()])
     }
 
     /// Another server of the same program, without the module, that replicates this one and has caught up.
@@ -433,11 +433,23 @@ fn crash(log: &str) -> Option<String> {
 }
 
 /// A server whose process is stopped; it goes on when this is dropped.
-pub struct Frozen(u32);
+pub struct Frozen(Vec<u32>);
+
+impl Frozen {
+    /// Stops these processes.
+    fn of(processes: Vec<u32>) -> Self {
+        for process in &processes {
+            signal("STOP", *process);
+        }
+        Self(processes)
+    }
+}
 
 impl Drop for Frozen {
     fn drop(&mut self) {
-        signal("CONT", self.0);
+        for process in &self.0 {
+            signal("CONT", *process);
+        }
     }
 }
 

@@ -40,24 +40,31 @@ pub(crate) enum Values<'a> {
     Bytes(Vec<&'a [u8]>),
     Ints(Vec<i64>),
     Days(Vec<&'a str>),
+    /// The same value in so many rows.
+    Same(Arg<'a>, usize),
 }
 
-impl Values<'_> {
+impl<'a> Values<'a> {
+    /// Of a column of days, which are often all the same.
+    pub(crate) fn days(days: Vec<&'a str>) -> Self {
+        match days.split_first() {
+            Some((first, rest)) if rest.iter().all(|day| day == first) => Self::Same(Arg::Text(first), days.len()),
+            _ => Self::Days(days),
+        }
+    }
+
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Bytes(values) => values.len(),
             Self::Ints(values) => values.len(),
             Self::Days(values) => values.len(),
+            Self::Same(_, rows) => *rows,
         }
     }
 
     /// The same of one row alone.
     pub(crate) fn one(&self, row: usize) -> Values<'_> {
-        match self {
-            Self::Bytes(values) => Values::Bytes(vec![values[row]]),
-            Self::Ints(values) => Values::Ints(vec![values[row]]),
-            Self::Days(values) => Values::Days(vec![values[row]]),
-        }
+        Values::Same(self.at(row), 1)
     }
 
     /// The value of a row, from 0.
@@ -66,6 +73,7 @@ impl Values<'_> {
             Self::Bytes(values) => Arg::Bytes(values[row]),
             Self::Ints(values) => Arg::Int(values[row]),
             Self::Days(values) => Arg::Text(values[row]),
+            Self::Same(value, _) => *value,
         }
     }
 }

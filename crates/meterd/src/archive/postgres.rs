@@ -117,13 +117,14 @@ impl Connection for Pg {
 
     fn upsert<'a>(&'a mut self, shape: &'a Shape, columns: &'a [Values<'a>]) -> Pending<'a, ()> {
         Box::pin(async move {
-            let sql = upsert_sql(shape);
+            let sql = upsert_sql(shape, columns);
             let mut query = sqlx::query(&sql);
             for column in columns {
                 query = match column {
                     Values::Bytes(values) => query.bind(values),
                     Values::Ints(values) => query.bind(values),
                     Values::Days(values) => query.bind(values),
+                    Values::Same(value, _) => bind(query, *value),
                 };
             }
             // An error ends a transaction here; the row that is to blame could not be looked for.
@@ -136,22 +137,31 @@ impl Connection for Pg {
     }
 }
 
-fn upsert_sql(shape: &Shape) -> String {
+/// Columns that are the same in all rows are no arrays: that is a third of the work.
+fn upsert_sql(shape: &Shape, values: &[Values<'_>]) -> String {
     let quote = |name: &str| PostgresDialect.quoted(name);
     let table = quote(&shape.table);
     let names: Vec<String> = shape.columns.iter().map(|(name, _)| quote(name)).collect();
-    let mut arrays = Vec::new();
-    let mut selected = Vec::new();
-    for (place, (_, content)) in (1..).zip(&shape.columns) {
+    let (mut arrays, mut aliases, mut selected) = (Vec::new(), Vec::new(), Vec::new());
+    for ((place, (_, content)), values) in (1..).zip(&shape.columns).zip(values) {
         let (array, cast) = match content {
             Content::Bytes | Content::Name | Content::Hash => ("bytea", ""),
             Content::Int => ("bigint", ""),
             Content::Day => ("text", "::date"),
         };
-        arrays.push(format!("${place}::{array}[]"));
-        selected.push(format!("c{place}{cast}"));
+        if matches!(values, Values::Same(..)) {
+            selected.push(format!("${place}::{array}{cast}"));
+        } else {
+            arrays.push(format!("${place}::{array}[]"));
+            aliases.push(format!("c{place}"));
+            selected.push(format!("c{place}{cast}"));
+        }
     }
-    let aliases: Vec<String> = (1..=names.len()).map(|place| format!("c{place}")).collect();
+    let from = if arrays.is_empty() {
+        String::new()
+    } else {
+        format!("FROM UNNEST({}) AS rows ({})", arrays.join(","), aliases.join(","))
+    };
     let key: Vec<String> = shape.key.iter().map(|name| quote(name)).collect();
     let sets: Vec<String> = shape
         .changing()
@@ -164,11 +174,9 @@ fn upsert_sql(shape: &Shape) -> String {
         })
         .collect();
     format!(
-        "INSERT INTO {table} ({}) SELECT {} FROM UNNEST({}) AS rows ({}) ON CONFLICT ({}) DO UPDATE SET {}",
+        "INSERT INTO {table} ({}) SELECT {} {from} ON CONFLICT ({}) DO UPDATE SET {}",
         names.join(","),
         selected.join(","),
-        arrays.join(","),
-        aliases.join(","),
         key.join(","),
         sets.join(",")
     )

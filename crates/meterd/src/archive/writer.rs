@@ -155,11 +155,11 @@ impl<'a> Writer<'a> {
         let estimate = i64::try_from(sketch.count()).unwrap_or(i64::MAX);
         let bytes = sketch.write();
         let columns = [
-            Values::Bytes(vec![&self.meter.name]),
-            Values::Days(vec![&day]),
-            Values::Bytes(vec![&self.meter.hash]),
-            Values::Ints(vec![estimate]),
-            Values::Bytes(vec![&bytes]),
+            Values::Same(Arg::Bytes(&self.meter.name), 1),
+            Values::Same(Arg::Text(&day), 1),
+            Values::Same(Arg::Bytes(&self.meter.hash), 1),
+            Values::Same(Arg::Int(estimate), 1),
+            Values::Same(Arg::Bytes(&bytes), 1),
         ];
         self.rows += 1;
         self.session.upsert(&unique_shape(), &columns).await
@@ -179,10 +179,10 @@ impl<'a> Writer<'a> {
         let rows = std::mem::take(&mut self.hours);
         let days: Vec<String> = rows.iter().map(|row| row.day.to_string()).collect();
         let columns = [
-            Values::Bytes(vec![&self.meter.name; rows.len()]),
-            Values::Days(days.iter().map(String::as_str).collect()),
+            Values::Same(Arg::Bytes(&self.meter.name), rows.len()),
+            Values::days(days.iter().map(String::as_str).collect()),
             Values::Ints(rows.iter().map(|row| row.hour).collect()),
-            Values::Bytes(vec![&self.meter.hash; rows.len()]),
+            Values::Same(Arg::Bytes(&self.meter.hash), rows.len()),
             Values::Ints(rows.iter().map(|row| row.count).collect()),
         ];
         self.rows += rows.len() as u64;
@@ -197,9 +197,9 @@ impl<'a> Writer<'a> {
             a.parent.day.cmp(&b.parent.day).then_with(|| key(a).cmp(&key(b)))
         });
         let mut columns = vec![
-            Values::Bytes(vec![&self.meter.name; rows.len()]),
-            Values::Days(rows.iter().map(|row| row.parent.day.as_str()).collect()),
-            Values::Ints(vec![depth as i64; rows.len()]),
+            Values::Same(Arg::Bytes(&self.meter.name), rows.len()),
+            Values::days(rows.iter().map(|row| row.parent.day.as_str()).collect()),
+            Values::Same(Arg::Int(depth as i64), rows.len()),
         ];
         for level in 0..depth {
             columns.push(Values::Bytes(rows.iter().map(|row| row.member(level)).collect()));
@@ -274,7 +274,7 @@ fn table_columns<'a>(shape: &Shape, rows: &'a BTreeMap<(String, Hash), TableRow>
     let mut value = 0;
     for (place, (name, content)) in shape.columns.iter().enumerate() {
         columns.push(if *content == Content::Day {
-            Values::Days(rows.keys().map(|(day, _)| day.as_str()).collect())
+            Values::days(rows.keys().map(|(day, _)| day.as_str()).collect())
         } else if name == ROW_HASH {
             Values::Bytes(rows.keys().map(|(_, hash)| &hash[..]).collect())
         } else if place + 1 == shape.columns.len() {
