@@ -3,6 +3,7 @@
 //! state of its own that matters.
 
 pub mod archive;
+pub mod archiving;
 pub mod cli;
 pub mod config;
 pub mod connection;

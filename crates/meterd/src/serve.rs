@@ -39,11 +39,14 @@ async fn serve(config: Config, common: &Common, flags: &ServeFlags) -> Result<()
     let tls = config.tls.as_ref().map(http::acceptor).transpose()?;
     let (stop, stopping) = watch::channel(false);
     let redis = Redis::connect(config.redis.clone(), config.deadline);
-    let app = App::new(&config, redis.clone(), stopping.clone());
+    let app = App::new(&config, redis.clone(), stopping.clone())?;
     let address = listener.local_addr().unwrap_or(config.listen);
     let scheme = if tls.is_some() { "https" } else { "http" };
     info!("listening on {scheme}://{address}, the page is there too");
     tokio::spawn(look_at(redis));
+    let archiving = app.archiving();
+    let archiver = (config.clone(), stopping.clone());
+    let archived = tokio::spawn(async move { archiving.run(archiver.0, archiver.1).await });
     let served = tokio::spawn(http::serve(listener, tls, app.router(), stopping));
     let reloads = tokio::spawn(reload(app, config, common.clone(), flags.clone()));
     ended().await;
@@ -52,6 +55,8 @@ async fn serve(config: Config, common: &Common, flags: &ServeFlags) -> Result<()
     let _ = stop.send(true);
     let outcome = served.await;
     reloads.abort();
+    // It ends at once, and its transaction with it.
+    let _ = archived.await;
     outcome.map_err(|error| Error::new(format!("the service failed: {error}")))
 }
 

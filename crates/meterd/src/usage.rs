@@ -16,12 +16,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use jiff::ToSpan;
 use jiff::civil::{Date, ISOWeekDate};
 use jiff::tz::TimeZone;
-use jiff::ToSpan;
 use redis::{Pipeline, Value, from_redis_value};
 
-use crate::archive::{Kind, Last, Meter, Names, Pool, Session, Sketch, Snapshot, SqlError, compact, last, parse_compact, whole};
+use crate::archive::{
+    Kind, Last, Meter, Names, Pool, Session, Sketch, Snapshot, SqlError, compact, last, parse_compact, whole,
+};
 use crate::connection::{Failure, Redis};
 
 /// Readings before an answer is given up: each is spoiled only by a batch that is archived meanwhile.
@@ -161,7 +163,9 @@ pub fn zone(name: &str) -> Result<Option<TimeZone>, String> {
     if matches!(name, "UTC" | "Etc/UTC") {
         return Ok(None);
     }
-    TimeZone::get(name).map(Some).map_err(|_| format!("time zone {name:?} is not known: write it as Europe/Berlin or UTC"))
+    TimeZone::get(name)
+        .map(Some)
+        .map_err(|_| format!("time zone {name:?} is not known: write it as Europe/Berlin or UTC"))
 }
 
 /// What a meter has counted, in Redis and in SQL together, at one moment.
@@ -598,5 +602,8 @@ fn count_of(score: f64) -> Result<u128, Error> {
 
 /// A reply that the module never gives.
 fn odd(what: impl fmt::Display) -> Error {
-    Error::Redis(Failure::Refused { code: "ERR".to_owned(), text: format!("what Redis returned is of another kind: {what}") })
+    Error::Redis(Failure::Refused {
+        code: "ERR".to_owned(),
+        text: format!("what Redis returned is of another kind: {what}"),
+    })
 }

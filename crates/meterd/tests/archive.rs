@@ -31,7 +31,8 @@ fn what_was_counted_is_in_sql_and_no_longer_in_the_server() {
     on_every_engine(|database| {
         let (server, archive) = (server(&[]), database.fresh());
         let mut redis = server.connect();
-        for (meter, at, by) in [("shop", AUGUST_9, 5), ("shop", AUGUST_9 + 23 * HOUR, 2), ("kpi:a", AUGUST_9 - DAY, 7)] {
+        for (meter, at, by) in [("shop", AUGUST_9, 5), ("shop", AUGUST_9 + 23 * HOUR, 2), ("kpi:a", AUGUST_9 - DAY, 7)]
+        {
             hit(&mut redis, meter.as_bytes(), at, by, &[b"users#update", b"1337"]);
         }
         let printed = run(&server, &archive, &["archive", "--once"]);
@@ -70,7 +71,17 @@ fn what_was_counted_is_in_sql_and_no_longer_in_the_server() {
 fn names_are_bytes_and_no_two_of_them_are_one() {
     let long = vec![b'x'; 60_000];
     let names: [&[u8]; 12] = [
-        b"Ann", b"ann", b"ann ", b"ann\0", b"\0", b"\xff\xfe", "Änn".as_bytes(), "änn".as_bytes(), b"a%3Ab", b"a:b", b"'\"\\`$1?",
+        b"Ann",
+        b"ann",
+        b"ann ",
+        b"ann\0",
+        b"\0",
+        b"\xff\xfe",
+        "Änn".as_bytes(),
+        "änn".as_bytes(),
+        b"a%3Ab",
+        b"a:b",
+        b"'\"\\`$1?",
         &long,
     ];
     on_every_engine(|database| {
@@ -123,7 +134,9 @@ fn the_access_logs_table_is_filled_and_asked_by_plain_sql() {
             run(&server, &archive, &["archive", "--once"]);
         }
         let sum = |sql: &str| {
-            let sql = sql.replace("SUM(hits)", "CAST(SUM(hits) AS CHAR(20))").replace("SUM(hit_count)", "CAST(SUM(hit_count) AS CHAR(20))");
+            let sql = sql
+                .replace("SUM(hits)", "CAST(SUM(hits) AS CHAR(20))")
+                .replace("SUM(hit_count)", "CAST(SUM(hit_count) AS CHAR(20))");
             query(&archive, &sql)[0][0].text().trim().parse::<i64>().expect("a number")
         };
         let range = "date BETWEEN '2022-08-10' AND '2022-08-31'";
@@ -162,7 +175,10 @@ fn a_count_that_does_not_fit_names_its_row_and_changes_nothing() {
         }
         hit(&mut redis, b"other", AUGUST_9, 9, &[]);
         let error = fails(&server, &archive, &["archive", "--once"]);
-        assert!(error.contains("table meter_hour: the count of the row meter shop, day 2022-08-09, hour 0, count 9"), "{error}");
+        assert!(
+            error.contains("table meter_hour: the count of the row meter shop, day 2022-08-09, hour 0, count 9"),
+            "{error}"
+        );
         let expected = [
             ((b"shop".to_vec(), "2022-08-09".to_owned(), 0), 9_223_372_036_854_775_800),
             ((b"other".to_vec(), "2022-08-09".to_owned(), 0), 9),
@@ -221,7 +237,11 @@ fn distinct_ids_of_several_batches_are_those_of_the_day() {
         }
         let row = query(&archive, "SELECT sketch FROM meter_unique");
         redis.try_call(&[b"SET", b"back", &row[0][0].bytes()]).expect("set");
-        assert_eq!(redis.int("PFCOUNT back"), redis.int("PFCOUNT all"), "what is stored is a HyperLogLog of the server's");
+        assert_eq!(
+            redis.int("PFCOUNT back"),
+            redis.int("PFCOUNT all"),
+            "what is stored is a HyperLogLog of the server's"
+        );
     });
 }
 
@@ -274,7 +294,9 @@ fn a_million_rows_take_as_much_memory_as_a_few() {
         // As if each had been hit: a million calls take longer than what is measured.
         let script = "for i = 1, ARGV[1] do redis.call('ZADD', KEYS[1], i, 'member:' .. i) end";
         let members = members.to_string();
-        redis.try_call(&[b"EVAL", script.as_bytes(), b"1", b"big:day:20220809:path", members.as_bytes()]).expect("members");
+        redis
+            .try_call(&[b"EVAL", script.as_bytes(), b"1", b"big:day:20220809:path", members.as_bytes()])
+            .expect("members");
         let mut command = Command::new("sh");
         // The highest resident size of the program that the shell becomes.
         let script = "\"$@\"; s=$?; exit $s";
@@ -413,4 +435,3 @@ fn meters_of_a_cluster_are_archived_from_all_nodes() {
     assert_eq!(paths(&archive).len(), 2 * meters.len());
     assert!(cluster(&report).contains("20220809,3\n"));
 }
-

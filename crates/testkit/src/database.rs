@@ -187,7 +187,18 @@ impl Database {
     fn try_admin(&self, sql: &str) -> bool {
         let mut command = if self.engine == Engine::Postgres {
             let mut command = Command::new("psql");
-            command.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "meter", "-d", "postgres", "-qc", sql]);
+            command.args([
+                "-h",
+                "127.0.0.1",
+                "-p",
+                &self.port.to_string(),
+                "-U",
+                "meter",
+                "-d",
+                "postgres",
+                "-qc",
+                sql,
+            ]);
             command
         } else {
             let mut command = Command::new("mariadb");

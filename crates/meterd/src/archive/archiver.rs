@@ -7,13 +7,13 @@ use std::time::Duration;
 use redis::{Pipeline, RedisError, ServerErrorKind, Value, from_redis_value};
 use tokio::sync::mpsc;
 
+use super::Archive;
 use super::database::Session;
 use super::error::{Kind, SqlError};
 use super::names::Names;
 use super::row::{Meter, shown};
 use super::sealed::{self, Page, SealedKey};
 use super::writer::{self, Batch, Begun, Writer};
-use super::Archive;
 use crate::config::Config;
 use crate::connection::{Link, Target};
 use crate::patience::Patience;
@@ -291,7 +291,9 @@ impl<'a> Archiver<'a> {
             (1, from_redis_value(reply).map_err(Error::reply)?)
         };
         if on_disk == 0 {
-            return Err(Error::NotSafe(format!("the batch {id} is not on the server's disk yet: not used, run again later")));
+            return Err(Error::NotSafe(format!(
+                "the batch {id} is not on the server's disk yet: not used, run again later"
+            )));
         }
         if found < replicas {
             let text = format!("{found} of {replicas} replicas have the batch {id}: not used, run again later");
@@ -318,11 +320,11 @@ impl<'a> Archiver<'a> {
         let mut link = self.link().await?;
         let mut redis = link.clone();
         let meter = batch.meter.name.clone();
-        let reader =
-            tokio::spawn(async move { sealed::read(&mut redis, patience, &meter, &keys, &to).await });
+        let reader = tokio::spawn(async move { sealed::read(&mut redis, patience, &meter, &keys, &to).await });
         let written = fill(&mut session, &batch.meter, self.archive, pages, progress).await;
         // A reader that nobody listens to ends by itself.
-        let read = reader.await.unwrap_or_else(|_| Err(Error::Unexpected("the reader of the batch panicked".to_owned())));
+        let read =
+            reader.await.unwrap_or_else(|_| Err(Error::Unexpected("the reader of the batch panicked".to_owned())));
         let rows = written?;
         read?;
         // Its keys go all at once, with this one: if it is there now, all were there when they were read.

@@ -309,10 +309,9 @@ fn breaks<T>(result: &Result<T, SqlError>) -> bool {
 pub(crate) async fn in_time<T>(deadline: Duration, call: Pending<'_, T>) -> Result<T, SqlError> {
     match tokio::time::timeout(deadline, call).await {
         Ok(result) => result,
-        Err(_) => Err(SqlError::new(
-            Kind::Lost,
-            format!("the database has not answered within {} ms", deadline.as_millis()),
-        )),
+        Err(_) => {
+            Err(SqlError::new(Kind::Lost, format!("the database has not answered within {} ms", deadline.as_millis())))
+        }
     }
 }
 

@@ -107,17 +107,19 @@ async fn with_index<C: ConnectionLike + Send>(
 
 /// Whether a member of a sorted set is a day in a meter's index.
 fn is_day(member: &[u8], score: f64) -> bool {
-    parse_compact(member).is_some() && std::str::from_utf8(member).ok().and_then(|text| text.parse().ok()) == whole(score)
+    parse_compact(member).is_some()
+        && std::str::from_utf8(member).ok().and_then(|text| text.parse().ok()) == whole(score)
 }
 
 /// Whether a key belongs to a meter and is none itself: a breakdown, or a part of a batch.
 fn is_derived(name: &[u8]) -> bool {
     let has = |mark: &[u8], day: usize| {
-        name.windows(mark.len() + day).any(|window| window.starts_with(mark) && parse_compact(&window[mark.len()..]).is_some())
+        name.windows(mark.len() + day)
+            .any(|window| window.starts_with(mark) && parse_compact(&window[mark.len()..]).is_some())
     };
-    let sealed = name.windows(b":sealed:".len() + 32).any(|window| {
-        window.starts_with(b":sealed:") && window[b":sealed:".len()..].iter().all(u8::is_ascii_hexdigit)
-    });
+    let sealed = name
+        .windows(b":sealed:".len() + 32)
+        .any(|window| window.starts_with(b":sealed:") && window[b":sealed:".len()..].iter().all(u8::is_ascii_hexdigit));
     sealed || has(b":day:", 8)
 }
 

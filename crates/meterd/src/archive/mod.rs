@@ -88,7 +88,10 @@ impl Archive {
         };
         let tables = tables.iter().map(Table::parse).collect::<Result<Vec<_>, _>>()?;
         if let Some(twice) = (1..tables.len()).find(|&n| tables[..n].iter().any(|t| t.name() == tables[n].name())) {
-            return Err(format!("archive.table {:?} is there twice: give one of them another name", tables[twice].name()));
+            return Err(format!(
+                "archive.table {:?} is there twice: give one of them another name",
+                tables[twice].name()
+            ));
         }
         Ok(Self { target, tables, deadline })
     }

@@ -5,7 +5,9 @@ use std::time::Duration;
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlRow};
 use sqlx::{ConnectOptions, Connection as _, Executor, MySql, Row};
 
-use super::database::{Arg, Cell, Connection, Content, Dialect, Pending, Read, Shape, Transaction, Update, Values, places};
+use super::database::{
+    Arg, Cell, Connection, Content, Dialect, Pending, Read, Shape, Transaction, Update, Values, places,
+};
 use super::error::{Kind, SqlError};
 
 type Query<'q> = sqlx::query::Query<'q, MySql, <MySql as sqlx::Database>::Arguments<'q>>;
@@ -17,7 +19,9 @@ struct My(MySqlConnection);
 /// # Errors
 /// A sentence that says what would be right; it never shows the password.
 pub(crate) fn check(url: &str) -> Result<(), String> {
-    url.parse::<MySqlConnectOptions>().map(drop).map_err(|_| "the archive's address can't be read: write mysql://user:password@host:3306/database".to_owned())
+    url.parse::<MySqlConnectOptions>()
+        .map(drop)
+        .map_err(|_| "the archive's address can't be read: write mysql://user:password@host:3306/database".to_owned())
 }
 
 /// Connects to a `mysql://` address.

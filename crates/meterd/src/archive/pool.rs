@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 
 use super::error::SqlError;
+use super::read::{BatchInfo, batches, meters};
 use super::{Archive, Session};
 
 /// Idle connections at most.
@@ -23,6 +24,41 @@ impl Pool {
     /// The archive.
     pub fn archive(&self) -> &Archive {
         &self.archive
+    }
+
+    /// The batches that were archived last, the latest first.
+    ///
+    /// # Errors
+    /// A sentence, when the archive can't be read.
+    pub async fn batches(&self, count: usize) -> Result<Vec<BatchInfo>, String> {
+        let mut session = self.take().await.map_err(|error| error.to_string())?;
+        let mut found = batches(&mut session, count).await;
+        if found.is_err() {
+            // One that was kept may have been lost.
+            self.clear();
+            session = self.take().await.map_err(|error| error.to_string())?;
+            found = batches(&mut session, count).await;
+        }
+        self.give_back(session);
+        found.map_err(|error| error.to_string())
+    }
+
+    /// All meters that were archived, in the order of their names.
+    ///
+    /// # Errors
+    /// A sentence, when the archive can't be read.
+    pub async fn meters(&self) -> Result<Vec<Vec<u8>>, String> {
+        let mut session = self.take().await.map_err(|error| error.to_string())?;
+        let mut found = meters(&mut session).await;
+        if found.is_err() {
+            self.clear();
+            session = self.take().await.map_err(|error| error.to_string())?;
+            found = meters(&mut session).await;
+        }
+        self.give_back(session);
+        let mut meters = found.map_err(|error| error.to_string())?;
+        meters.sort_unstable();
+        Ok(meters)
     }
 
     /// A connection, which may have been lost since it was last used.

@@ -17,7 +17,9 @@ struct Pg(PgConnection);
 /// # Errors
 /// A sentence that says what would be right; it never shows the password.
 pub(crate) fn check(url: &str) -> Result<(), String> {
-    url.parse::<PgConnectOptions>().map(drop).map_err(|_| "the archive's address can't be read: write postgres://user:password@host:5432/database".to_owned())
+    url.parse::<PgConnectOptions>().map(drop).map_err(|_| {
+        "the archive's address can't be read: write postgres://user:password@host:5432/database".to_owned()
+    })
 }
 
 /// Connects to a `postgres://` address.

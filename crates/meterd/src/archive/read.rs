@@ -55,12 +55,12 @@ pub(crate) async fn last(session: &mut Session, meter: &Meter) -> Result<Last, S
 
 /// The batches that were archived last, the latest first.
 pub(crate) async fn batches(session: &mut Session, count: usize) -> Result<Vec<BatchInfo>, SqlError> {
-    let day = |column| session.dialect().day_out(column);
+    let dialect = session.dialect();
     let sql = format!(
         "SELECT id, meter, {}, {}, {} FROM meter_batch ORDER BY archived_at DESC LIMIT {count}",
-        day("first_day"),
-        day("last_day"),
-        day("archived_at")
+        dialect.day_out("first_day"),
+        dialect.day_out("last_day"),
+        dialect.day_out("archived_at")
     );
     let reads = [Read::Text, Read::Bytes, Read::Text, Read::Text, Read::Text];
     let mut batches = Vec::new();

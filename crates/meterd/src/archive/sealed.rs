@@ -120,7 +120,10 @@ async fn hand_on<C: ConnectionLike + Send>(
             let bytes: Option<Vec<u8>> = from_redis_value(value).map_err(Error::reply)?;
             let bytes = bytes.ok_or_else(|| gone(key))?;
             let sketch = Sketch::read(&bytes).map_err(|_| {
-                Error::Unexpected(format!("key {} of the batch is no HyperLogLog: DEL it to go on without", shown(&key.name)))
+                Error::Unexpected(format!(
+                    "key {} of the batch is no HyperLogLog: DEL it to go on without",
+                    shown(&key.name)
+                ))
             })?;
             Ok(to.send(Page::Unique(UniqueRow { day: key.day, sketch })).await.is_ok())
         }

@@ -6,7 +6,9 @@ use std::time::Duration;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteRow, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection as _, Executor, Row, Sqlite};
 
-use super::database::{Arg, Cell, Connection, Content, Dialect, Pending, Read, Shape, Transaction, Update, Values, places};
+use super::database::{
+    Arg, Cell, Connection, Content, Dialect, Pending, Read, Shape, Transaction, Update, Values, places,
+};
 use super::error::{Kind, SqlError};
 
 type Query<'q> = sqlx::query::Query<'q, Sqlite, <Sqlite as sqlx::Database>::Arguments<'q>>;

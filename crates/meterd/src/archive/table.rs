@@ -215,12 +215,7 @@ impl Table {
         }
         let key: Vec<String> = self.shape.key.iter().map(|name| quote(name)).collect();
         parts.push(format!("PRIMARY KEY ({})", key.join(", ")));
-        format!(
-            "CREATE TABLE IF NOT EXISTS {} ({}){}",
-            quote(&self.shape.table),
-            parts.join(", "),
-            dialect.table_end()
-        )
+        format!("CREATE TABLE IF NOT EXISTS {} ({}){}", quote(&self.shape.table), parts.join(", "), dialect.table_end())
     }
 
     /// A table that was there before has to have all columns.

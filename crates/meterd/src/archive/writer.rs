@@ -241,7 +241,10 @@ impl Merged<'_> {
                     let (table, day) = (&self.table.shape.table, &there.day);
                     SqlError::new(
                         Kind::Overflow,
-                        format!("table {table}: the count of {} on {day} would pass 2^63-1", shown_values(&there.values)),
+                        format!(
+                            "table {table}: the count of {} on {day} would pass 2^63-1",
+                            shown_values(&there.values)
+                        ),
                     )
                 })?;
             }

@@ -1,4 +1,4 @@
-//! `GET /v1/archive`: what waits for the archive.
+//! `GET /v1/archive`: what waits for the archive, and what it got last.
 
 use axum::extract::State;
 use axum::http::HeaderMap;
@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::problem::Problem;
 use super::request::{day_of, digits, now_ms};
 use super::{App, json_response};
+use crate::archive::BatchInfo;
 use crate::meters::{self, Cursor};
 use crate::name;
 use crate::token::Role;
@@ -48,5 +49,25 @@ pub(super) async fn get(State(app): State<App>, headers: HeaderMap) -> Result<Re
             })
         })
         .collect();
-    Ok(json_response(&json!({"waiting": listed, "meters": waiting.len(), "complete": cursor.is_none()})))
+    let (batches, error) = match app.pool().batches(LISTED).await {
+        Ok(batches) => (batches, None),
+        Err(error) => (Vec::new(), Some(error)),
+    };
+    if let Some(error) = &error {
+        tracing::warn!("the archive can't be read: {error}");
+    }
+    let account = app.archiving().account();
+    Ok(json_response(&json!({
+        "waiting": listed, "meters": waiting.len(), "complete": cursor.is_none(),
+        "batches": batches.iter().map(batch).collect::<Vec<_>>(),
+        "readable": error.is_none(),
+        "rows": account.rows, "completed_at": account.completed_at, "failing": account.error.is_some(),
+    })))
+}
+
+fn batch(batch: &BatchInfo) -> Value {
+    json!({
+        "batch": batch.id, "meter": name::shown(&batch.meter), "id": name::to_path(&batch.meter),
+        "from": batch.first_day, "to": batch.last_day, "at": batch.archived_at,
+    })
 }

@@ -127,10 +127,32 @@ pub(super) async fn get(State(app): State<App>, headers: HeaderMap) -> Result<Re
     let encoder = TextEncoder::new();
     let encoded = encoder.encode(&metrics.registry.gather(), &mut text);
     encoded.map_err(|error| Problem::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+    text.extend_from_slice(archive(&app).as_bytes());
     if let Some(module) = module {
         text.extend_from_slice(module.as_bytes());
     }
     Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
+}
+
+/// What the archiver of this process has done.
+fn archive(app: &App) -> String {
+    let account = app.archiving().account();
+    let metrics = [
+        ("meterd_archived_batches_total", "counter", "Batches that this process has archived.", account.batches),
+        ("meterd_archived_rows_total", "counter", "Rows that this process has written to the archive.", account.rows),
+        ("meterd_archive_rounds_total", "counter", "Rounds of archiving that archived all.", account.completed),
+        ("meterd_archive_failures_total", "counter", "Rounds of archiving in which something failed.", account.failed),
+        (
+            "meterd_archive_last_complete_timestamp_seconds",
+            "gauge",
+            "When the last round that archived all has ended; 0 for never.",
+            account.completed_at,
+        ),
+    ];
+    metrics.iter().fold(String::new(), |mut text, (name, kind, help, value)| {
+        let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n");
+        text
+    })
 }
 
 /// The module's own counters, from INFO; summed over the nodes of a cluster.

@@ -38,7 +38,9 @@ use live::Live;
 use metrics::ROUTES;
 use problem::Problem;
 
-use crate::config::Config;
+use crate::archive::{Archive, Pool};
+use crate::archiving::Archiving;
+use crate::config::{Config, Error};
 use crate::connection::Redis;
 
 /// What all requests share.
@@ -49,6 +51,8 @@ struct Shared {
     redis: Redis,
     metrics: Metrics,
     live: Arc<Live>,
+    pool: Pool,
+    archiving: Arc<Archiving>,
     slots: Semaphore,
     stopping: watch::Receiver<bool>,
     body_limit: usize,
@@ -58,8 +62,13 @@ struct Shared {
 
 impl App {
     /// With what the configuration says; `stopping` tells when the end has begun.
-    pub fn new(config: &Config, redis: Redis, stopping: watch::Receiver<bool>) -> Self {
-        Self(Arc::new(Shared {
+    ///
+    /// # Errors
+    /// When the archive's address is wrong.
+    pub fn new(config: &Config, redis: Redis, stopping: watch::Receiver<bool>) -> Result<Self, Error> {
+        Ok(Self(Arc::new(Shared {
+            pool: Pool::new(Archive::of(config).map_err(Error::new)?),
+            archiving: Arc::default(),
             metrics: Metrics::new(),
             live: Live::start(redis.clone()),
             slots: Semaphore::new(config.in_flight),
@@ -68,7 +77,7 @@ impl App {
             name_limit: config.name_limit,
             tokens: RwLock::new(Arc::new(Tokens::new(&config.tokens))),
             redis,
-        }))
+        })))
     }
 
     /// The way to Redis.
@@ -79,6 +88,15 @@ impl App {
     /// What meterd counts of itself.
     pub fn metrics(&self) -> &Metrics {
         &self.0.metrics
+    }
+
+    /// The archiver's account, which it keeps itself.
+    pub fn archiving(&self) -> Arc<Archiving> {
+        self.0.archiving.clone()
+    }
+
+    fn pool(&self) -> &Pool {
+        &self.0.pool
     }
 
     fn live(&self) -> &Live {

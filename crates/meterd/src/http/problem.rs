@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use crate::connection::Failure;
+use crate::usage;
 
 /// What went wrong, in a sentence that helps.
 #[derive(Clone, Debug, Serialize)]
@@ -40,6 +41,12 @@ impl Problem {
     /// 503: try again soon.
     pub(super) fn busy(detail: impl Into<String>) -> Self {
         Self { header: Some((RETRY_AFTER, "1")), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail) }
+    }
+
+    /// 503: the archive can't be read; the log says why, since that may name hosts and files.
+    pub(super) fn archive(why: &str) -> Self {
+        tracing::warn!("the archive can't be read: {why}");
+        Self::busy("the archive can't be read just now, and without it the answer would be too low")
     }
 
     /// Its status.
@@ -80,6 +87,17 @@ impl From<Failure> for Problem {
             "MISCONF" => Self::busy("Redis can't save its data and refuses to write; nothing was changed"),
             "TRYAGAIN" | "CLUSTERDOWN" | "MASTERDOWN" => Self::busy("the cluster is changing; nothing was changed"),
             _ => Self::new(StatusCode::BAD_GATEWAY, format!("Redis refused: {code} {text}")),
+        }
+    }
+}
+
+impl From<usage::Error> for Problem {
+    fn from(error: usage::Error) -> Self {
+        match error {
+            usage::Error::Question(text) => Self::bad(text),
+            usage::Error::Redis(failure) => failure.into(),
+            usage::Error::Sql(text) => Self::archive(&text),
+            usage::Error::Unsteady => Self::busy(error.to_string()),
         }
     }
 }

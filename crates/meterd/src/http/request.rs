@@ -77,17 +77,6 @@ impl Query {
         number.map(Some).ok_or_else(wrong)
     }
 
-    /// A date, if it is there.
-    ///
-    /// # Errors
-    /// 400 if it is none.
-    pub(super) fn date(&self, name: &str) -> Result<Option<Day>, Problem> {
-        let Some(text) = self.get(name)? else { return Ok(None) };
-        let day = Day::parse(text.as_bytes());
-        let wrong = || Problem::bad(format!("\"{name}\" is a date, such as 2022-08-09 or 20220809"));
-        day.map(Some).ok_or_else(wrong)
-    }
-
     /// All values of a parameter.
     pub(super) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
         self.0.iter().filter(move |(other, _)| other == name).map(|(_, value)| value.as_str())

@@ -14,6 +14,7 @@ use super::App;
 use super::problem::Problem;
 use super::request::{body, day_of, digits};
 use crate::token::Role;
+use crate::usage::{self, By, Question};
 
 /// Before this, an instant in milliseconds is one in seconds.
 const LEAST_MS: u64 = 100_000_000_000;
@@ -106,11 +107,37 @@ async fn day(app: &App, headers: &HeaderMap, key: &str) -> Result<Option<Value>,
     let Some((meter, day)) = parts else { return Ok(None) };
     access.needs_key(Role::Read, meter.as_bytes())?;
     let stored = app.redis().run(&Kpi::new(meter).day(digits(day))).await?;
-    let Some(total) = stored.total else { return Ok(None) };
+    let (total, hours) = match stored {
+        redis_meter_client::Day { total: Some(total), hours, sealed: None, .. } => (total, hours),
+        // A part of the day, or all of it, is in a batch or in the archive.
+        stored => match from_both(app, meter, day).await {
+            Ok(found) => found,
+            // Nothing says that there ever was such a day.
+            Err(_) if stored.sealed.is_none() => return Ok(None),
+            Err(problem) => return Err(problem),
+        },
+    };
+    if total == 0 {
+        return Ok(None);
+    }
     let text = |n: u64| Value::String(n.to_string());
-    let mut hash: Map<String, Value> = stored.hours.iter().map(|&(hour, n)| (hour.to_string(), text(n))).collect();
+    let mut hash: Map<String, Value> = hours.iter().map(|&(hour, n)| (hour.to_string(), text(n))).collect();
     hash.insert("day".to_owned(), text(total));
     Ok(Some(Value::Object(hash)))
+}
+
+/// The total and the hours of a day, from Redis and SQL together.
+async fn from_both(app: &App, meter: &str, day: Day) -> Result<(u64, Vec<(u8, u64)>), Problem> {
+    let date = usage::parse_day(&digits(day)).map_err(Problem::bad)?;
+    let meter = meter.as_bytes().to_vec();
+    let question = Question { meter, from: date, to: date, by: By::Hour, path: Vec::new(), tz: None };
+    let answer = usage::usage(app.redis(), app.pool(), &question).await?;
+    let hours = answer
+        .buckets
+        .iter()
+        .filter_map(|(bucket, count)| Some((bucket.get(8..)?.parse().ok()?, u64::try_from(*count).ok()?)));
+    let hours: Vec<(u8, u64)> = hours.collect();
+    Ok((hours.iter().map(|(_, count)| count).sum(), hours))
 }
 
 /// `GET /home`

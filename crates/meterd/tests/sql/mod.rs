@@ -140,11 +140,7 @@ pub fn hours(archive: &str) -> BTreeMap<(Vec<u8>, String, i64), i64> {
 /// The counts of members: meter, day, path.
 pub fn paths(archive: &str) -> BTreeMap<(Vec<u8>, String, Vec<Vec<u8>>), i64> {
     let members: Vec<String> = (1..=8).map(|level| format!("member{level}")).collect();
-    let sql = format!(
-        "SELECT meter, {}, depth, count, {} FROM meter_path",
-        day(archive, "day"),
-        members.join(", ")
-    );
+    let sql = format!("SELECT meter, {}, depth, count, {} FROM meter_path", day(archive, "day"), members.join(", "));
     let rows = query(archive, &sql);
     unique(rows.iter().map(|row| {
         let path: Vec<Vec<u8>> = row[4..].iter().take_while(|cell| **cell != Cell::Null).map(Cell::bytes).collect();

@@ -689,17 +689,18 @@ function rows(table, items) {
 
 async function loadArchive() {
   try {
-    const { waiting, meters, batches = [] } = await json("/v1/archive");
+    const { waiting, meters, batches, readable, failing } = await json("/v1/archive");
     rows($("waiting"), waiting.map(({ meter, first, days, count, batch }) => [
       [batch ? `${meter} (batch open)` : meter], [first ? dash(first) : "", "n"], [number.format(days), "right"], [number.format(count), "right"],
     ]));
     $("waiting-sum").textContent = meters > waiting.length ? `${waiting.length} of ${number.format(meters)} meters` : "";
     $("waiting-empty").hidden = waiting.length > 0;
-    rows($("batches"), batches.map(({ meter, batch, at, rows }) => [
-      [meter], [batch.slice(0, 12), "n"], [at, "n"], [number.format(rows), "right"],
+    rows($("batches"), batches.map(({ meter, batch, from, to, at }) => [
+      [meter], [from === to ? from : `${from} to ${to}`, "n"], [at, "n"], [batch.slice(0, 12), "n"],
     ]));
     $("batches-empty").hidden = batches.length > 0;
-    notice();
+    $("batches-empty").textContent = readable ? "No batch is in the archive yet." : "The archive can't be read just now; the log says why.";
+    notice(failing ? "The last round of archiving has failed; the log says why, and it goes on to try." : "");
   } catch (trouble) {
     notice(trouble.message);
   }
