@@ -158,7 +158,7 @@ fn the_access_logs_table_is_filled_and_asked_by_plain_sql() {
         let other = toml.replace("member1 before '#'", "member1");
         std::fs::write(server.folder.path().join("meterd.toml"), other).expect("written");
         let error = fails(&server, &archive, &["archive", "--once", "api:requests"]);
-        assert!(error.is_empty() || error.contains("was made for other columns"), "{error}");
+        assert!(error.contains("was made for other columns"), "{error}");
     });
 }
 
@@ -364,7 +364,7 @@ fn a_database_that_is_away_or_silent_is_an_error_in_time_and_loses_nothing() {
         }
         database.kill();
         let error = fails(&server, &archive, &["archive", "--once"]);
-        assert!(error.starts_with("meterd: shop: SQL: "), "{error}");
+        assert!(error.starts_with("meterd: SQL: "), "{error}");
         database.restart();
         run(&server, &archive, &["archive", "--once"]);
         assert_eq!(hours(&archive).values().sum::<i64>(), 3);
@@ -403,7 +403,7 @@ fn a_replica_must_have_a_batch_before_it_is_written() {
         let _frozen = replica.freeze();
         let error = fails(&server, &archive, &["archive", "--once", "shop"]);
         assert!(error.contains("0 of 1 replicas have the batch"), "{error}");
-        assert!(!std::path::Path::new(archive.trim_start_matches("sqlite:")).exists() || hours(&archive).is_empty());
+        assert!(hours(&archive).is_empty());
     }
     run(&server, &archive, &["archive", "--once", "shop"]);
     assert_eq!(hours(&archive).len(), 1);

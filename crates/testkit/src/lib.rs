@@ -562,6 +562,14 @@ pub fn date(ms: i64) -> String {
 pub struct Client(pub redis::Connection);
 
 impl Client {
+    /// A connection to a port of this machine, where a server may be missing.
+    pub fn to(port: u16) -> Result<Self, String> {
+        let client = redis::Client::open(format!("redis://127.0.0.1:{port}/")).map_err(|error| error.to_string())?;
+        let connection = client.get_connection().map_err(|error| error.to_string())?;
+        connection.set_read_timeout(Some(PATIENCE)).map_err(|error| error.to_string())?;
+        Ok(Self(connection))
+    }
+
     /// Runs a command whose words are separated by blanks. Panics on an error.
     pub fn run(&mut self, line: &str) -> Value {
         self.try_run(line).unwrap_or_else(|error| panic!("{line}: {error}"))

@@ -174,6 +174,17 @@ impl<'a> Archiver<'a> {
         Self { target, archive, options, link: None, session: None }
     }
 
+    /// Connects to the archive, and makes its tables where they are missing.
+    ///
+    /// # Errors
+    /// As the database says.
+    pub async fn open_archive(&mut self) -> Result<(), Error> {
+        if self.session.is_none() {
+            self.session = Some(self.archive.connect().await?);
+        }
+        Ok(())
+    }
+
     /// The connection to Redis; a new one where the last was lost.
     async fn link(&mut self) -> Result<Link, Error> {
         if self.link.is_none() {
@@ -304,10 +315,8 @@ impl<'a> Archiver<'a> {
 
     /// Writes a batch, unless it is in SQL; how many rows.
     async fn write(&mut self, batch: &Batch, keys: Vec<SealedKey>, progress: &mut dyn Progress) -> Result<u64, Error> {
-        let mut session = match self.session.take() {
-            Some(session) => session,
-            None => self.archive.connect().await?,
-        };
+        self.open_archive().await?;
+        let Some(mut session) = self.session.take() else { return Err(Error::SqlLost("no connection".to_owned())) };
         match writer::begin(&mut session, batch).await? {
             Begun::Known => {
                 self.session = Some(session);

@@ -22,6 +22,8 @@ mod sealed;
 mod sketch;
 mod sqlite;
 mod table;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::path::PathBuf;

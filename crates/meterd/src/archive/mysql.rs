@@ -211,7 +211,7 @@ impl Dialect for MySqlDialect {
 }
 
 // Each statement commits by itself, and may have been run before by a program that then died.
-const MIGRATIONS: &[&[&str]] = &[
+pub(crate) const MIGRATIONS: &[&[&str]] = &[
     &[
         "CREATE TABLE IF NOT EXISTS meter_batch (
             id CHAR(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY, meter LONGBLOB NOT NULL,

@@ -240,7 +240,7 @@ impl Dialect for PostgresDialect {
     }
 }
 
-const MIGRATIONS: &[&[&str]] = &[
+pub(crate) const MIGRATIONS: &[&[&str]] = &[
     &[
         "CREATE TABLE meter_batch (
             id TEXT NOT NULL PRIMARY KEY, meter BYTEA NOT NULL, seq BIGINT NOT NULL,

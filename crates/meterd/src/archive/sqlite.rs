@@ -207,7 +207,7 @@ impl Dialect for SqliteDialect {
     }
 }
 
-const MIGRATIONS: &[&[&str]] = &[
+pub(crate) const MIGRATIONS: &[&[&str]] = &[
     &[
         "CREATE TABLE meter_batch (
             id TEXT NOT NULL PRIMARY KEY, meter BLOB NOT NULL, seq INTEGER NOT NULL,

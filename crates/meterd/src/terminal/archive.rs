@@ -56,7 +56,12 @@ pub(super) async fn run(arguments: Arguments, config: Config) -> Result<ExitCode
 /// Archives all meters that match; whether nothing went wrong.
 async fn round(config: &Config, archive: &Archive, options: &Options, patterns: &[Vec<u8>]) -> bool {
     let mut archiver = Archiver::new(&config.redis, archive, options.clone());
-    let meters = match archiver.meters(patterns).await {
+    let opened = archiver.open_archive().await;
+    let found = match opened {
+        Ok(()) => archiver.meters(patterns).await,
+        Err(error) => Err(error),
+    };
+    let meters = match found {
         Ok(meters) => meters,
         Err(error) => {
             eprintln!("meterd: {error}");

@@ -1,6 +1,9 @@
 //! What is in an archive, read by the tests' own queries; and `meterd` as a program.
 #![allow(dead_code, unreachable_pub, reason = "each test file includes this and uses a part of it")]
 
+pub mod ledger;
+pub mod steps;
+
 use std::collections::BTreeMap;
 use std::process::{Command, Output, Stdio};
 
