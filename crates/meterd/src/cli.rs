@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use tracing::Level;
 
 use crate::config::{self, Config, ServeFlags};
 use crate::{serve, terminal, token};
@@ -62,7 +63,9 @@ enum ConfigCommand {
 /// Runs the command that the arguments name. Exit code 2 is a wrong command line, 1 any other failure.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
-    crate::log::start();
+    // A command for the terminal says itself what it does.
+    let is_quiet = matches!(cli.command, Command::Terminal(_));
+    crate::log::start(if is_quiet { Level::WARN } else { Level::INFO });
     // A second provider, as a test may have installed, would do as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let outcome = match cli.command {

@@ -8,11 +8,10 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 /// Starts the log. `METERD_LOG` is a level (`error`, `warn`, `info`, `debug`, `trace`) or a list such as
-/// `info,meterd=debug`; the default is `info` for meterd itself and `warn` for the libraries.
-pub fn start() {
+/// `info,meterd=debug`; the default is this level for meterd itself and `warn` for the libraries.
+pub fn start(level: Level) {
     let chosen = std::env::var("METERD_LOG").ok().and_then(|text| text.parse::<Targets>().ok());
-    let targets =
-        chosen.unwrap_or_else(|| Targets::new().with_default(LevelFilter::WARN).with_target("meterd", Level::INFO));
+    let targets = chosen.unwrap_or_else(|| Targets::new().with_default(LevelFilter::WARN).with_target("meterd", level));
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())

@@ -270,6 +270,16 @@ fn a_pattern_chooses_meters_and_nothing_else() {
 }
 
 #[test]
+fn a_server_without_the_module_is_told_how_to_load_it() {
+    let bare = testkit::Server::bare(testkit::programs().last().expect("a program"), &[]);
+    let archive = format!("sqlite:{}", bare.folder.path().join("a.db").display());
+    for meters in ["*", "shop"] {
+        let error = fails(&bare, &archive, &["archive", "--once", meters]);
+        assert!(error.contains("loadmodule /path/to/libredis_meter.so"), "{error}");
+    }
+}
+
+#[test]
 fn archived_until_a_date() {
     let (server, folder) = (server(&[]), tempfile::tempdir().expect("a folder"));
     let archive = format!("sqlite:{}", folder.path().join("a.db").display());

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
-use redis::{Pipeline, RedisError, ServerErrorKind, Value, from_redis_value};
+use redis::{Pipeline, RedisError, Value, from_redis_value};
 use tokio::sync::mpsc;
 
 use super::Archive;
@@ -15,7 +15,7 @@ use super::row::{Meter, shown};
 use super::sealed::{self, Page, SealedKey};
 use super::writer::{self, Batch, Begun, Writer};
 use crate::config::Config;
-use crate::connection::{Link, Target};
+use crate::connection::{Failure, Link, Target};
 use crate::patience::Patience;
 
 /// How often a batch is tried where something is lost or busy.
@@ -125,15 +125,16 @@ impl std::error::Error for Error {}
 
 impl From<RedisError> for Error {
     fn from(error: RedisError) -> Self {
-        let text = match (error.code(), error.detail()) {
-            (Some(code), Some(detail)) => format!("{code} {detail}"),
-            _ => error.to_string(),
-        };
+        let failure = Failure::of(&error);
         // What a server that starts, fails over or has no memory says passes; what it says of arguments does not.
-        match error.code() {
-            Some("ERR" | "WRONGTYPE" | "NOPERM" | "NOAUTH" | "WRONGPASS" | "CROSSSLOT") => Self::Refused(text),
-            _ if error.kind() == redis::ErrorKind::Server(ServerErrorKind::ResponseError) => Self::Refused(text),
-            _ => Self::Redis(text),
+        match &failure {
+            Failure::Refused { code, .. }
+                if matches!(code.as_str(), "ERR" | "WRONGTYPE" | "NOPERM" | "NOAUTH" | "WRONGPASS" | "CROSSSLOT") =>
+            {
+                Self::Refused(failure.to_string())
+            }
+            Failure::Refused { .. } => Self::Redis(failure.to_string()),
+            Failure::Down(text) | Failure::Unknown(text) => Self::Redis(text.clone()),
         }
     }
 }
@@ -204,7 +205,17 @@ impl<'a> Archiver<'a> {
         if let Err(Error::Redis(_)) = found {
             self.link = None;
         }
-        found
+        let found = found?;
+        if found.is_empty() {
+            // None, or no module that could have made one.
+            let probe = Patience(self.options.deadline)
+                .redis(redis::cmd("METER.KPI").arg("meterd:ready").query_async::<Value>(&mut link))
+                .await;
+            if let Some(failure) = probe.err().map(|error| Failure::of(&error)).filter(Failure::is_without_module) {
+                return Err(Error::Refused(failure.to_string()));
+            }
+        }
+        Ok(found)
     }
 
     /// Archives all finished days of a meter.

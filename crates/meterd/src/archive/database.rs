@@ -8,6 +8,9 @@ use super::error::{Kind, SqlError};
 /// The end of a call of a database, some time later.
 pub(crate) type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, SqlError>> + Send + 'a>>;
 
+/// How many times as long as another call a commit may take.
+const COMMIT: u32 = 10;
+
 /// Rows of one statement at most.
 pub(crate) const ROWS: usize = 1000;
 
@@ -290,9 +293,13 @@ impl Session {
         Ok(())
     }
 
-    /// Commits. Where that fails nobody knows whether it was done.
+    /// Commits, which takes longer than a statement where all of a batch goes to the disk. Where that fails nobody knows
+    /// whether it was done.
     pub(crate) async fn commit(&mut self) -> Result<(), SqlError> {
-        self.execute("COMMIT", &[]).await.map(drop)
+        self.is_broken = true;
+        let result = in_time(self.deadline * COMMIT, self.connection.execute("COMMIT", &[])).await;
+        self.is_broken = breaks(&result);
+        result.map(drop)
     }
 
     pub(crate) async fn rollback(&mut self) -> Result<(), SqlError> {

@@ -35,11 +35,9 @@ impl Names {
         self.with(format!(":day:{}:unique", compact(day)).as_bytes())
     }
 
-    /// The members below a path, on a day that is stored.
-    pub(crate) fn path(&self, day: Date, members: &[Vec<u8>]) -> Vec<u8> {
-        let mut name = self.with(format!(":day:{}:path", compact(day)).as_bytes());
-        append_members(&mut name, members);
-        name
+    /// How far a file was imported into the meter.
+    pub(crate) fn import(&self, file: &str) -> Vec<u8> {
+        self.with(format!(":import:{file}").as_bytes())
     }
 
     /// The hours of a day in a batch.
@@ -127,7 +125,9 @@ mod tests {
     fn keys_are_named_as_the_module_names_them() {
         let day = jiff::civil::date(2022, 8, 9);
         let names = Names::new(b"K", false);
-        assert_eq!(names.path(day, &[b"a:b".to_vec(), b"\0".to_vec()]), b"K:day:20220809:path:a%3Ab:%00");
+        let path = [b"a:b".to_vec(), b"\0".to_vec()];
+        assert_eq!(names.sealed_path("id", day, &path), b"K:sealed:id:day:20220809:path:a%3Ab:%00");
+        assert_eq!(names.unique(day), b"K:day:20220809:unique");
         assert_eq!(names.sealed_day("id", day), b"K:sealed:id:day:20220809");
         assert_eq!(Names::new(b"K", true).batch(), b"{K}:batch");
         assert_eq!(Names::new(b"a{K}", true).batch(), b"a{K}:batch");

@@ -1,8 +1,11 @@
 //! The commands for the terminal.
 
 mod archive;
+mod doctor;
+mod import;
 mod progress;
 mod report;
+mod top;
 
 use std::process::ExitCode;
 
@@ -17,6 +20,12 @@ pub enum Command {
     Archive(archive::Arguments),
     /// Prints what a meter has counted, in Redis and in SQL together
     Report(report::Arguments),
+    /// Counts the lines of access logs, each once however often it is given
+    Import(import::Arguments),
+    /// Shows which meters are hit most now, and which limits refuse most
+    Top(top::Arguments),
+    /// Says what is wrong for billing with server, module, persistence, eviction, replicas and archive
+    Doctor(doctor::Arguments),
 }
 
 impl Command {
@@ -28,6 +37,9 @@ impl Command {
         match self {
             Self::Archive(arguments) => archive::run(arguments, config).await,
             Self::Report(arguments) => report::run(arguments, config).await,
+            Self::Import(arguments) => import::run(arguments, config).await,
+            Self::Top(arguments) => top::run(arguments, config).await,
+            Self::Doctor(arguments) => doctor::run(arguments, config).await,
         }
     }
 }

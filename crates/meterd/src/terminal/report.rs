@@ -121,7 +121,7 @@ fn table(usage: &Usage) -> String {
 }
 
 /// A number with a thin gap between thousands: `1 234 567`.
-fn grouped(count: u128) -> String {
+pub(super) fn grouped(count: u128) -> String {
     let digits = count.to_string();
     let mut text = String::new();
     for (place, digit) in digits.chars().enumerate() {
