@@ -607,3 +607,52 @@ fn odd(what: impl fmt::Display) -> Error {
         text: format!("what Redis returned is of another kind: {what}"),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_are_written_as_the_module_writes_them() {
+        let day = parse_day("2022-08-09").expect("a day");
+        let labels = [By::Hour, By::Day, By::Week, By::Month, By::Total].map(|by| label(by, day, 4));
+        assert_eq!(labels, ["2022080904", "20220809", "2022W32", "202208", "total"]);
+        // ISO years begin and end with a week.
+        assert_eq!(label(By::Week, parse_day("20210103").expect("a day"), 0), "2020W53");
+        assert_eq!(label(By::Week, parse_day("20241230").expect("a day"), 0), "2025W01");
+    }
+
+    #[test]
+    fn dates_are_read_as_the_module_reads_them() {
+        assert_eq!(parse_day("20220809"), parse_day("2022-08-09"));
+        for wrong in ["", "2022-8-9", "2022/08/09", "20220231", "2022-08-099", "09.08.2022", "2022é809"] {
+            assert!(parse_day(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_zone_says_which_hours_are_of_its_days() {
+        let day = parse_day("2022-08-09").expect("a day");
+        let question = |zone: &str| Question {
+            meter: b"m".to_vec(),
+            from: day,
+            to: day,
+            by: By::Day,
+            path: Vec::new(),
+            tz: super::zone(zone).expect("a zone"),
+        };
+        let (before, after) = (day.yesterday().expect("a day"), day.tomorrow().expect("a day"));
+        for (zone, first, last) in [
+            ("UTC", (day, 0), (day, 23)),
+            ("America/New_York", (day, 4), (after, 3)),
+            ("Asia/Kolkata", (before, 19), (day, 18)),
+            ("Pacific/Kiritimati", (before, 10), (day, 9)),
+            ("Pacific/Niue", (day, 11), (after, 10)),
+        ] {
+            let question = question(zone);
+            let hours = [before, day, after].into_iter().flat_map(|day| (0..24).map(move |hour| (day, hour)));
+            let of_day: Vec<_> = hours.filter(|&(day, hour)| question.bucket(day, hour).is_some()).collect();
+            assert_eq!((of_day.first(), of_day.last(), of_day.len()), (Some(&first), Some(&last), 24), "{zone}");
+        }
+    }
+}

@@ -425,6 +425,10 @@ fn meters_of_a_cluster_are_archived_from_all_nodes() {
     let nodes = testkit::cluster::three_nodes(program);
     let folder = tempfile::tempdir().expect("a folder");
     let archive = format!("sqlite:{}", folder.path().join("a.db").display());
+    // The wait for the disk goes to the node that has sealed.
+    let toml = if program.has_redis(7, 2) { "[archive]\nfsync = true\n" } else { "" };
+    std::fs::write(nodes[0].folder.path().join("meterd.toml"), toml).expect("written");
+    nodes.iter().for_each(|node| drop(node.connect().run("CONFIG SET appendonly yes")));
     let hosts: Vec<String> = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect();
     let meters = ["a", "b", "c", "d", "{tag}e", "kpi:f"];
     for meter in meters {

@@ -18,8 +18,10 @@ use crate::config::Config;
 use crate::connection::{Failure, Link, Target};
 use crate::patience::Patience;
 
-/// How often a batch is tried where something is lost or busy.
+/// How often a batch is tried where something is lost.
 const TRIES: u32 = 8;
+/// How often where somebody else is at work on it, who may need a minute.
+const TRIES_WHILE_BUSY: u32 = 60;
 /// The pause after the first of them; it doubles.
 const PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -248,7 +250,8 @@ impl<'a> Archiver<'a> {
                 self.link = None;
             }
             tries += 1;
-            if !error.is_passing() || tries == TRIES {
+            let most = if matches!(error, Error::Retry(_)) { TRIES_WHILE_BUSY } else { TRIES };
+            if !error.is_passing() || tries >= most {
                 return Err(error);
             }
             tracing::debug!(meter = shown(&meter.name), %error, "again");

@@ -314,3 +314,52 @@ fn parse_source(text: &str) -> Result<Source, String> {
     };
     Ok(Source::Member(level - 1, part))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(columns: &[(&str, &str)]) -> Result<Table, String> {
+        let columns = columns.iter().map(|(name, source)| ((*name).to_owned(), (*source).to_owned())).collect();
+        Table::parse(&TableSettings { name: "t".to_owned(), meter: "api:*".to_owned(), columns })
+    }
+
+    #[test]
+    fn a_separator_splits_a_member_at_its_first_place() {
+        let part = |part: Part, member: &str| String::from_utf8(part.of(member.as_bytes()).to_vec()).expect("UTF-8");
+        let (before, after) = (Part::Before("#".to_owned()), Part::After("#".to_owned()));
+        for (member, first, second) in [("users#update", "users", "update"), ("a#b#c", "a", "b#c"), ("a", "a", ""), ("#", "", "")] {
+            assert_eq!((part(before.clone(), member), part(after.clone(), member)), (first.to_owned(), second.to_owned()));
+        }
+        assert_eq!(part(Part::After("::".to_owned()), "a:b::c"), "c");
+    }
+
+    #[test]
+    fn the_deepest_member_says_which_counts_fill_a_table() {
+        let depth = |columns: &[(&str, &str)]| parse(columns).expect("a table").depth;
+        assert_eq!(depth(&[("d", "day"), ("n", "count")]), 0);
+        assert_eq!(depth(&[("d", "day"), ("h", "hour"), ("m", "meter"), ("n", "count")]), 0);
+        assert_eq!(depth(&[("d", "day"), ("a", "member1 before '#'"), ("b", "member3"), ("n", "count")]), 3);
+        let table = parse(&[("n", "count"), ("b", "member2"), ("a", "member1"), ("d", "day")]).expect("a table");
+        let names: Vec<&str> = table.shape.columns.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["d", "a", "b", ROW_HASH, "n"]);
+        assert!(table.is_of(b"api:x") && !table.is_of(b"web"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (columns, error) in [
+            (&[("d", "day")][..], "exactly one column must hold \"count\", not 0"),
+            (&[("n", "count")], "exactly one column must hold \"day\", not 0"),
+            (&[("d", "day"), ("n", "count"), ("m", "member9")], "column m: \"member9\" is not"),
+            (&[("d", "day"), ("n", "count"), ("m", "member1 before #")], "\"member1 before '#'\""),
+            (&[("d", "day"), ("n", "count"), ("m", "member1 before ''")], "column m"),
+            (&[("d", "day"), ("n", "count"), ("h", "hour"), ("m", "member1")], "\"hour\" or members, not both"),
+            (&[("d", "day"), ("n\"; DROP", "count")], "is no name here"),
+            (&[("d", "day"), ("row_hash", "count")], "made by meterd itself"),
+        ] {
+            let found = parse(columns).expect_err("an error");
+            assert!(found.contains(error) && found.starts_with("archive.table \"t\": "), "{found}");
+        }
+    }
+}
