@@ -3,7 +3,7 @@
 //! Writers hit finished days all the time. An archiver runs again and again, and at a step chosen by chance, a piece of
 //! bytes that goes to or comes from Redis or the database, the archiver, Redis or the database is killed. At the end the
 //! tables must equal the writers' own ledger. `METERD_KILL_ROUNDS` is the number of runs for each database (default
-//! 100): give more for a longer run. A run prints its seed; `METERD_KILL_SEED` repeats its choices, but not what meets
+//! 200): give more for a longer run. A run prints its seed; `METERD_KILL_SEED` repeats its choices, but not what meets
 //! what, which is up to the clock.
 
 mod sql;
@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
 fn a_crash_at_any_step_neither_loses_nor_doubles_a_count() {
-    let rounds = setting("METERD_KILL_ROUNDS", 100);
+    let rounds = setting("METERD_KILL_ROUNDS", 200);
     let seed = setting("METERD_KILL_SEED", now_ms().unsigned_abs());
     eprintln!("METERD_KILL_SEED={seed}");
     std::thread::scope(|scope| {

@@ -13,8 +13,8 @@ use super::error::{Kind, SqlError};
 
 type Query<'q> = sqlx::query::Query<'q, Sqlite, <Sqlite as sqlx::Database>::Arguments<'q>>;
 
-/// Pages of 4 KiB that a connection keeps in memory at most.
-const CACHE: &str = "-32000";
+/// Kilobytes of pages that a connection keeps in memory at most, negative.
+const CACHE: &str = "-16000";
 
 struct Lite(SqliteConnection);
 

@@ -328,8 +328,13 @@ mod tests {
     fn a_separator_splits_a_member_at_its_first_place() {
         let part = |part: Part, member: &str| String::from_utf8(part.of(member.as_bytes()).to_vec()).expect("UTF-8");
         let (before, after) = (Part::Before("#".to_owned()), Part::After("#".to_owned()));
-        for (member, first, second) in [("users#update", "users", "update"), ("a#b#c", "a", "b#c"), ("a", "a", ""), ("#", "", "")] {
-            assert_eq!((part(before.clone(), member), part(after.clone(), member)), (first.to_owned(), second.to_owned()));
+        for (member, first, second) in
+            [("users#update", "users", "update"), ("a#b#c", "a", "b#c"), ("a", "a", ""), ("#", "", "")]
+        {
+            assert_eq!(
+                (part(before.clone(), member), part(after.clone(), member)),
+                (first.to_owned(), second.to_owned())
+            );
         }
         assert_eq!(part(Part::After("::".to_owned()), "a:b::c"), "c");
     }

@@ -12,6 +12,11 @@ use super::table::{ROW_HASH, Table, TableRow, Value};
 
 /// Bytes of names in one statement at most, but for one row that has more.
 const BYTES: usize = 1 << 20;
+/// Members that are sorted before they are written: what is near in the table is then written at once, so that a set of
+/// a million members does not have its pages read and written a million times.
+const SORTED: usize = 64 * ROWS;
+/// Bytes of their names at most.
+const SORTED_BYTES: usize = 16 * BYTES;
 
 /// What is known of a batch before its rows.
 #[derive(Clone, Debug)]
@@ -125,14 +130,9 @@ impl<'a> Writer<'a> {
         }
         self.flush_tables(ROWS).await?;
         let pages = &mut self.paths[depth - 1];
-        let bytes = row.bytes() + self.meter.name.len();
-        if !pages.rows.is_empty() && pages.bytes + bytes > BYTES {
-            self.flush_paths(depth).await?;
-        }
-        let pages = &mut self.paths[depth - 1];
-        pages.bytes += bytes;
+        pages.bytes += row.bytes();
         pages.rows.push(row);
-        if pages.rows.len() >= ROWS {
+        if pages.rows.len() >= SORTED || pages.bytes >= SORTED_BYTES {
             self.flush_paths(depth).await?;
         }
         Ok(())
@@ -191,24 +191,19 @@ impl<'a> Writer<'a> {
 
     async fn flush_paths(&mut self, depth: usize) -> Result<(), SqlError> {
         let Pages { mut rows, .. } = std::mem::take(&mut self.paths[depth - 1]);
-        // In the order of the key: programs that write the same rows meet in the same order, and pages are near.
+        // In the order of the key, in which programs that write the same rows also meet each other.
         rows.sort_unstable_by(|a, b| {
             let key = |row: &'_ PathRow| (row.parent.hash, row.member_hash);
             a.parent.day.cmp(&b.parent.day).then_with(|| key(a).cmp(&key(b)))
         });
-        let mut columns = vec![
-            Values::Same(Arg::Bytes(&self.meter.name), rows.len()),
-            Values::days(rows.iter().map(|row| row.parent.day.as_str()).collect()),
-            Values::Same(Arg::Int(depth as i64), rows.len()),
-        ];
-        for level in 0..depth {
-            columns.push(Values::Bytes(rows.iter().map(|row| row.member(level)).collect()));
-        }
-        columns.push(Values::Bytes(rows.iter().map(|row| &row.parent.hash[..]).collect()));
-        columns.push(Values::Bytes(rows.iter().map(|row| &row.member_hash[..]).collect()));
-        columns.push(Values::Ints(rows.iter().map(|row| row.count).collect()));
         self.rows += rows.len() as u64;
-        upsert(self.session, &path_shape(depth), &columns).await
+        let mut rest = &rows[..];
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(statement(rest));
+            upsert(self.session, &path_shape(depth), &path_columns(self.meter, depth, now)).await?;
+            rest = later;
+        }
+        Ok(())
     }
 
     /// Writes the tables that have so many rows, or many bytes.
@@ -224,6 +219,31 @@ impl<'a> Writer<'a> {
         }
         Ok(())
     }
+}
+
+/// How many of these rows one statement takes.
+fn statement(rows: &[PathRow]) -> usize {
+    let mut bytes = 0;
+    let fits = rows.iter().take(ROWS).take_while(|row| {
+        bytes += row.bytes();
+        bytes <= BYTES
+    });
+    fits.count().max(1)
+}
+
+fn path_columns<'a>(meter: &'a Meter, depth: usize, rows: &'a [PathRow]) -> Vec<Values<'a>> {
+    let mut columns = vec![
+        Values::Same(Arg::Bytes(&meter.name), rows.len()),
+        Values::days(rows.iter().map(|row| row.parent.day.as_str()).collect()),
+        Values::Same(Arg::Int(depth as i64), rows.len()),
+    ];
+    for level in 0..depth {
+        columns.push(Values::Bytes(rows.iter().map(|row| row.member(level)).collect()));
+    }
+    columns.push(Values::Bytes(rows.iter().map(|row| &row.parent.hash[..]).collect()));
+    columns.push(Values::Bytes(rows.iter().map(|row| &row.member_hash[..]).collect()));
+    columns.push(Values::Ints(rows.iter().map(|row| row.count).collect()));
+    columns
 }
 
 impl Merged<'_> {
