@@ -4,7 +4,7 @@ ifneq ($(same_toolchain),)
 export RUSTUP_TOOLCHAIN := $(same_toolchain)
 endif
 
-.PHONY: help demo run build test lint advisories fuzz soak dist draft-release bench bench-quick performance scale hot-key instructions leaks docs servers clients setup foreign
+.PHONY: help demo run build test lint advisories fuzz soak dist draft-release bench bench-quick performance scale hot-key instructions leaks docs servers clients databases bench-archive setup foreign
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "make %-12s %s\n", $$1, $$2 }'
@@ -18,7 +18,7 @@ run: build ## a server with the module to play with
 build: setup ## target/release/libredis_meter.so
 	cargo build --release --locked
 
-test: build servers clients ## every test, on every server that can be had
+test: build servers clients databases ## every test, on every server that can be had
 	cargo test --workspace --locked
 
 lint: setup ## formatting, clippy, rustdoc, scripts, workflows, licences, and figures as they are recorded
@@ -85,6 +85,12 @@ servers: ## fetch the servers that the tests run against
 
 clients: ## fetch the client libraries that the tests speak through
 	@scripts/fetch-clients
+
+databases: ## install the databases that the tests of the archive run on
+	@scripts/setup databases
+
+bench-archive: build servers databases ## rows a second that meterd moves to SQLite, PostgreSQL and MariaDB
+	cargo bench --locked -p meterd --bench archive
 
 setup: ## install what building needs, where it is missing
 	@scripts/setup build

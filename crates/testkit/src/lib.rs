@@ -24,6 +24,7 @@ pub use redis::Value;
 
 pub mod blocked;
 pub mod cluster;
+pub mod database;
 pub mod ledger;
 pub mod load;
 pub mod machine;
@@ -288,8 +289,7 @@ impl Server {
 
     /// Stops its process, which keeps its connections and does nothing, until it is told to go on.
     pub fn freeze(&self) -> Frozen {
-        signal("STOP", self.child.id());
-        Frozen(self.child.id())
+        Frozen::of(vec![self.child.id()])
     }
 
     /// Another server of the same program, without the module, that replicates this one and has caught up.
@@ -433,11 +433,23 @@ fn crash(log: &str) -> Option<String> {
 }
 
 /// A server whose process is stopped; it goes on when this is dropped.
-pub struct Frozen(u32);
+pub struct Frozen(Vec<u32>);
+
+impl Frozen {
+    /// Stops these processes.
+    fn of(processes: Vec<u32>) -> Self {
+        for process in &processes {
+            signal("STOP", *process);
+        }
+        Self(processes)
+    }
+}
 
 impl Drop for Frozen {
     fn drop(&mut self) {
-        signal("CONT", self.0);
+        for process in &self.0 {
+            signal("CONT", *process);
+        }
     }
 }
 
@@ -550,6 +562,14 @@ pub fn date(ms: i64) -> String {
 pub struct Client(pub redis::Connection);
 
 impl Client {
+    /// A connection to a port of this machine, where a server may be missing.
+    pub fn to(port: u16) -> Result<Self, String> {
+        let client = redis::Client::open(format!("redis://127.0.0.1:{port}/")).map_err(|error| error.to_string())?;
+        let connection = client.get_connection().map_err(|error| error.to_string())?;
+        connection.set_read_timeout(Some(PATIENCE)).map_err(|error| error.to_string())?;
+        Ok(Self(connection))
+    }
+
     /// Runs a command whose words are separated by blanks. Panics on an error.
     pub fn run(&mut self, line: &str) -> Value {
         self.try_run(line).unwrap_or_else(|error| panic!("{line}: {error}"))

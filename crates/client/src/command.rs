@@ -1,0 +1,35 @@
+//! What every command can do: be put on the wire, and be run on a connection.
+
+use std::future::Future;
+
+use redis::{Cmd, ConnectionLike, FromRedisValue, RedisResult, aio};
+
+/// A command with its arguments, ready to be run.
+pub trait Command {
+    /// What the server returns for it.
+    type Reply: FromRedisValue;
+
+    /// The words of the command, for a pipeline or a transaction.
+    fn to_cmd(&self) -> Cmd;
+
+    /// Runs it on a blocking connection.
+    ///
+    /// # Errors
+    /// What the server or the connection reports. A server without the module reports an unknown command.
+    fn query(&self, connection: &mut impl ConnectionLike) -> RedisResult<Self::Reply> {
+        self.to_cmd().query(connection)
+    }
+
+    /// Runs it on an asynchronous connection, which may be shared with other tasks.
+    ///
+    /// # Errors
+    /// What the server or the connection reports. An error of the connection, or a time limit around this call, leaves
+    /// it unknown whether the command took effect.
+    fn query_async<C: aio::ConnectionLike + Send>(
+        &self,
+        connection: &mut C,
+    ) -> impl Future<Output = RedisResult<Self::Reply>> + Send {
+        let command = self.to_cmd();
+        async move { command.query_async(connection).await }
+    }
+}

@@ -1,0 +1,20 @@
+//! `meterd config check`.
+
+use std::path::{Path, PathBuf};
+
+use super::{Config, DEFAULT_FILE, Error};
+use crate::cli::Common;
+
+/// Reads a file as the other commands would, and says that it is right.
+///
+/// # Errors
+/// What is wrong in it, with file and line.
+pub fn check(file: Option<PathBuf>) -> Result<(), Error> {
+    let file = file.unwrap_or_else(|| DEFAULT_FILE.into());
+    if !Path::new(&file).exists() {
+        return Err(Error::in_file(&file, "there is no such file; without one, meterd runs with its defaults"));
+    }
+    Config::load(&Common { config: Some(file.clone()), ..Common::default() })?;
+    println!("{}: right", file.display());
+    Ok(())
+}
