@@ -4,7 +4,7 @@ ifneq ($(same_toolchain),)
 export RUSTUP_TOOLCHAIN := $(same_toolchain)
 endif
 
-.PHONY: help demo run build test lint advisories fuzz soak dist draft-release bench bench-quick performance scale hot-key instructions leaks docs servers clients databases bench-archive setup foreign
+.PHONY: help demo run build test lint test-meterd bench-meterd page advisories fuzz soak dist draft-release bench bench-quick performance scale hot-key instructions leaks docs servers clients databases bench-archive meterd-tools setup foreign
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "make %-12s %s\n", $$1, $$2 }'
@@ -18,8 +18,11 @@ run: build ## a server with the module to play with
 build: setup ## target/release/libredis_meter.so
 	cargo build --release --locked
 
-test: build servers clients databases ## every test, on every server that can be had
+test: build servers clients meterd-tools ## every test, on every server that can be had
 	cargo test --workspace --locked
+
+test-meterd: build servers meterd-tools ## the tests of meterd and of its client alone
+	cargo test --locked -p meterd -p redis-meter-client
 
 lint: setup ## formatting, clippy, rustdoc, scripts, workflows, licences, and figures as they are recorded
 	cargo fmt --all --check
@@ -79,6 +82,18 @@ dist: build ## dist/: the module and its pages, packed, with checksums
 
 draft-release: ## a draft release of the tag that is checked out, with dist/ and its section of the changelog
 	@scripts/draft-release
+
+bench-meterd: build servers meterd-tools ## POST /counter of meterd beside a bare hello and beside a session counter in Node.js
+	cargo build --release --locked -p meterd --bin meterd --example hello
+	@scripts/with-server scripts/bench-meterd
+
+page: build servers meterd-tools ## docs/img/page.png, a picture of meterd's page
+	cargo build --release --locked -p meterd
+	@scripts/with-server scripts/draw-page
+
+meterd-tools: ## fetch what the tests of meterd speak through: a browser, databases, a tester of interfaces
+	@scripts/setup databases
+	@scripts/fetch-meterd-tools
 
 servers: ## fetch the servers that the tests run against
 	@scripts/fetch-servers

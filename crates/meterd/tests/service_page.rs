@@ -54,7 +54,7 @@ fn the_interface_is_as_its_description_says() {
         "--phases",
         "examples,coverage,fuzzing",
         "--max-examples",
-        "25",
+        "15",
         "--seed",
         "1",
         "--no-color",

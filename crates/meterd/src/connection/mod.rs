@@ -30,6 +30,8 @@ pub use target::Target;
 const HEARTBEAT: Duration = Duration::from_millis(500);
 /// Between attempts to connect: the first, and the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(800));
+/// The longest that an attempt to connect may take, unless the deadline of calls is longer.
+const LONGEST_CONNECT: Duration = Duration::from_secs(5);
 /// So many calls in a row without a reply in time, and the connection is given up.
 const MISSES: u32 = 8;
 /// Between tries while Redis loads or a slot moves.
@@ -91,15 +93,26 @@ impl Redis {
     /// # Errors
     /// The same.
     pub async fn call<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Failure> {
-        let until = Instant::now() + self.0.deadline;
+        self.call_until(Instant::now() + self.0.deadline, command).await
+    }
+
+    async fn call_until<T: FromRedisValue>(&self, until: Instant, command: &Cmd) -> Result<T, Failure> {
+        // A try that begins late could end without a reply, and turn a clear refusal into an unknown outcome.
+        let last_try = until - self.0.deadline / 2;
         loop {
             let mut link = self.link()?;
             let outcome = self.within(until, link.send(command)).await?;
             match outcome {
-                Err(error) if Failure::is_passing(&error) && Instant::now() + PAUSE < until => sleep(PAUSE).await,
+                Err(error) if self.is_passing(&error) && Instant::now() < last_try => sleep(PAUSE).await,
                 outcome => return self.judge(outcome).and_then(read),
             }
         }
+    }
+
+    /// Whether another try may succeed within a call's deadline. A single server that is read-only stays so.
+    fn is_passing(&self, error: &RedisError) -> bool {
+        let stays = error.code() == Some("READONLY") && matches!(self.0.target.kind, target::Kind::Server(_));
+        Failure::is_passing(error) && !stays
     }
 
     /// Runs a command that may be sent again when its reply is lost, since it counts once.
@@ -108,11 +121,20 @@ impl Redis {
     /// The same, at the deadline.
     pub async fn repeat<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Failure> {
         let until = Instant::now() + self.0.deadline;
+        let mut unknown = None;
         loop {
-            match self.call(command).await {
-                Err(Failure::Unknown(_) | Failure::Down(_)) if Instant::now() + PAUSE < until => sleep(PAUSE).await,
+            let failure = match self.call_until(until, command).await {
+                Err(failure @ (Failure::Unknown(_) | Failure::Down(_))) => failure,
                 outcome => return outcome,
+            };
+            if matches!(failure, Failure::Unknown(_)) {
+                unknown = Some(failure.clone());
             }
+            if Instant::now() + PAUSE >= until {
+                // One try whose reply was lost makes all of it unknown.
+                return Err(unknown.unwrap_or(failure));
+            }
+            sleep(PAUSE).await;
         }
     }
 
@@ -243,12 +265,18 @@ async fn supervise(redis: Redis) {
 
 async fn connect(redis: &Redis) -> Link {
     let mut pause = BACKOFF.0;
+    let mut limit = redis.0.deadline;
     let mut said = String::new();
     loop {
-        let why = match timeout(redis.0.deadline, Link::open(&redis.0.target)).await {
+        let why = match timeout(limit, Link::open(&redis.0.target)).await {
             Ok(Ok(link)) => return link,
             Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("no connection within {:?}", redis.0.deadline),
+            Err(_) => {
+                let why = format!("no connection within {limit:?}");
+                // A large cluster, or a slow machine: nobody waits for it, calls fail at once meanwhile.
+                limit = (2 * limit).min(LONGEST_CONNECT.max(redis.0.deadline));
+                why
+            }
         };
         if why != said {
             warn!(redis = %redis.0.target, why, "no connection");

@@ -231,7 +231,8 @@ pub fn certificates(folder: &Path) {
 
 /// What curl prints: the body, and the status after it.
 pub fn curl(folder: &Path, arguments: &[&str]) -> String {
-    let output = Command::new("curl").args(["-sS", "-w", " %{http_code}", "--max-time", "20"]).args(arguments);
-    let output = output.current_dir(folder).output().expect("curl");
+    let mut command = Command::new("curl");
+    command.args(["-sS", "-w", " %{http_code}", "--max-time", "20"]).args(arguments).current_dir(folder);
+    let output = command.output().expect("curl");
     [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat()
 }
