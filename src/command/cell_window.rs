@@ -5,11 +5,12 @@
 
 use std::ffi::CStr;
 
+use redis_meter_core::layout::HIGHEST_COUNT;
 use redis_meter_core::time::Micros;
 
 use crate::server::{Access, Arg, Change, Context, Error, KeyUse, Keys, Kind, Spec, Str, Writable};
 use crate::stats;
-use crate::store::window::{self, StoredWindow};
+use crate::store::window::StoredWindow;
 use redis_meter_core::answer::{Decision, Next, TooLong};
 use redis_meter_core::window::{Policy, Window};
 
@@ -51,7 +52,7 @@ impl Limiter for CellWindow {
     fn policy(numbers: &[Str<'_>]) -> Result<Policy, Error> {
         let [limit, length] = numbers else { return Err(Error::Arity) };
         // A block is stored as one more than the limit, which must fit too.
-        let limit = integer(*limit, "limit", 1..=window::MOST - 1)?;
+        let limit = integer(*limit, "limit", 1..=HIGHEST_COUNT - 1)?;
         Ok(Policy { limit, period: period(*length, "period")?.ceil_millis(), block: None })
     }
 

@@ -3,7 +3,7 @@
 //!
 //! Counts n hits in the UTC day and hour of an instant.
 
-use redis_meter_core::calendar::{Day, END_OF_TIME, Hour, MILLIS_PER_DAY, day_and_hour};
+use redis_meter_core::calendar::{Day, END_OF_TIME, Hour, MILLIS_PER_DAY, OLDEST, day_and_hour};
 use redis_meter_core::hit::{Cap, Outcome, decide, remaining};
 use redis_meter_core::tally::{Tally, TallyError};
 use redis_meter_core::time::Millis;
@@ -15,7 +15,7 @@ use crate::server::{
 use crate::store::day::{find, is_last, save};
 use crate::store::index::{self, IndexChange};
 use crate::store::meter::Meter;
-use crate::store::month::{self, OLDEST};
+use crate::store::month;
 use crate::store::once::Event;
 use crate::store::path::{self, Breakdown};
 use crate::store::retention::{self, Retention};

@@ -2,6 +2,7 @@
 //!
 //! Adds to the index the days that other programs wrote.
 
+use redis_meter_core::calendar::DAYS_PER_CENTURY;
 use redis_meter_core::time::Millis;
 
 use crate::server::{Any, Arg, Command, Context, Error, Key, KeyUse, Keys, Spec, Str};
@@ -18,7 +19,7 @@ pub(crate) struct MeterIndex;
 const GRAMMAR: &str = "FROM d TO d";
 
 /// Each day is looked up: so many take some ten milliseconds.
-const MOST_DAYS: u64 = 36_525;
+const MOST_DAYS: u64 = DAYS_PER_CENTURY.cast_unsigned();
 
 impl Command for MeterIndex {
     const SPEC: Spec = Spec {

@@ -4,6 +4,7 @@
 use std::cell::Cell;
 
 use redis_meter_core::answer::Next;
+use redis_meter_core::layout::lease_end;
 use redis_meter_core::lease::{Grant, Leases, Release};
 use redis_meter_core::time::Millis;
 
@@ -11,9 +12,6 @@ use crate::server::{
     Access, Change, Context, Counted, Effect, Error, Key, Order, OwnedStr, ReadOnly, Shown, SortedSet, Str, Writable,
     effects,
 };
-
-/// What a score of ours may be: no lease has ended before 1973.
-const ENDS: std::ops::RangeInclusive<f64> = 1e11..=9_007_199_254_740_992.0;
 
 /// At most so many leases that are over are removed by a call: they take some ten milliseconds.
 const MOST_REMOVED: usize = 10_000;
@@ -34,7 +32,7 @@ impl<'a, A: Access> StoredLeases<'a, A> {
         let key: Key<'a, SortedSet, A> = Key::open(ctx, name)?;
         for order in [Order::Ascending, Order::Descending] {
             if let Some((_, score)) = key.first(order) {
-                end(score).ok_or_else(|| foreign(name, score))?;
+                lease_end(score).ok_or_else(|| foreign(name, score))?;
             }
         }
         Ok(Self { key, foreign: Cell::new(None) })
@@ -46,7 +44,7 @@ impl<'a, A: Access> StoredLeases<'a, A> {
     /// Its score is no end of a lease.
     pub(crate) fn end_of(&self, holder: Str<'_>) -> Result<Option<Millis>, Error> {
         let Some(score) = self.key.score(holder) else { return Ok(None) };
-        end(score).map(Some).ok_or_else(|| foreign(self.key.name(), score))
+        lease_end(score).map(Some).ok_or_else(|| foreign(self.key.name(), score))
     }
 
     /// To be called when a decision has been made.
@@ -59,7 +57,7 @@ impl<'a, A: Access> StoredLeases<'a, A> {
 
     fn nth(&self, rank: Option<usize>) -> Option<Millis> {
         let score = self.key.score_at(rank?)?;
-        let end = end(score);
+        let end = lease_end(score);
         if end.is_none() {
             self.foreign.set(Some(score));
         }
@@ -76,7 +74,7 @@ impl<'a, A: Access> StoredLeases<'a, A> {
             return Ok(members);
         }
         self.key.each_scored(Order::Ascending, f64::NEG_INFINITY, f64::INFINITY, |member, score| {
-            if end(score).is_none() {
+            if lease_end(score).is_none() {
                 foreign_score = Some(score);
                 return false;
             }
@@ -161,30 +159,10 @@ fn size(count: i64) -> usize {
     usize::try_from(count).unwrap_or(0)
 }
 
-/// The end of a lease, if a score is one.
-#[expect(clippy::cast_possible_truncation, reason = "an integer of at most 2^53")]
-fn end(score: f64) -> Option<Millis> {
-    (ENDS.contains(&score) && score.fract() == 0.0).then_some(Millis(score as i64))
-}
-
 #[cold]
 fn foreign(key: Str<'_>, score: f64) -> Error {
     Error::refused(format!(
         "key {} holds a sorted set with the score {score}, which CELL.LEASE did not write: use another key, or DEL this one",
         Shown(key.bytes()),
     ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_score_is_the_end_of_a_lease_from_1973_to_two_to_the_53_and_whole() {
-        assert_eq!(end(1e11), Some(Millis(100_000_000_000)));
-        assert_eq!(end(9_007_199_254_740_992.0), Some(Millis(1 << 53)));
-        for score in [99_999_999_999.0, 9_007_199_254_740_994.0, 1e11 + 0.5, -1e12, f64::INFINITY, f64::NEG_INFINITY] {
-            assert_eq!(end(score), None, "{score}");
-        }
-    }
 }

@@ -3,8 +3,8 @@
 //! named otherwise is somebody else's.
 
 use redis_meter_core::answer::Next;
+use redis_meter_core::layout::Cell;
 use redis_meter_core::log::{Cells, Change as LogChange, Policy};
-use redis_meter_core::number::{format_integer, parse_natural};
 use redis_meter_core::time::Micros;
 
 use crate::server::{
@@ -15,9 +15,6 @@ use super::expiry;
 
 /// At most so many cells are trimmed by a call that takes fewer, and at most so many that lie ahead are moved back.
 const MOST_MOVED: usize = 256;
-
-/// Digits of the number in a member, at least: so the order of members is that of their numbers.
-const WIDTH: usize = 6;
 
 /// A log's key, open; the times of its oldest and newest cell.
 pub(crate) struct StoredLog<'a, A = ReadOnly> {
@@ -112,7 +109,7 @@ impl<'a> StoredLog<'a, Writable> {
         let mut next = 0u64;
         if self.ends.is_some_and(|(_, newest)| newest >= now) {
             self.key.each_scored(Order::Descending, score(now), score(now), |member, _| {
-                next = parse(&member).filter(|&(time, _)| time == now).map_or(next, |(_, number)| number + 1);
+                next = Cell::parse(&member).filter(|cell| cell.time == now).map_or(next, |cell| cell.number + 1);
                 next == 0
             });
         }
@@ -150,26 +147,9 @@ fn some(members: Vec<OwnedStr>) -> Option<Vec<OwnedStr>> {
     Some(members).filter(|members| !members.is_empty())
 }
 
-/// The member `<time>-<number>`.
+/// The member of a cell.
 fn name(time: Micros, number: u64) -> OwnedStr {
-    let (mut time_digits, mut number_digits) = ([0; 20], [0; 20]);
-    let time = format_integer(time.0, &mut time_digits);
-    let number = format_integer(number.cast_signed(), &mut number_digits);
-    let mut name = [b'0'; 48];
-    name[..time.len()].copy_from_slice(time);
-    name[time.len()] = b'-';
-    let end = time.len() + 1 + number.len().max(WIDTH);
-    name[end - number.len()..end].copy_from_slice(number);
-    OwnedStr::new(&name[..end])
-}
-
-/// The time and the number of a member.
-fn parse(member: &[u8]) -> Option<(Micros, u64)> {
-    let dash = member.iter().position(|&byte| byte == b'-')?;
-    let (time, number) = (parse_natural(&member[..dash])?, &member[dash + 1..]);
-    let is_number = number.len() >= WIDTH && number.len() < 19 && number.iter().all(u8::is_ascii_digit);
-    let number = std::str::from_utf8(number).ok().filter(|_| is_number)?.parse().ok()?;
-    Some((Micros(time), number))
+    OwnedStr::new(Cell { time, number }.member(&mut [0; 48]))
 }
 
 /// The time of a cell.
@@ -177,10 +157,8 @@ fn parse(member: &[u8]) -> Option<(Micros, u64)> {
 /// # Errors
 /// It is none.
 fn time_of(key: Str<'_>, member: &[u8], score: f64) -> Result<Micros, Error> {
-    match parse(member) {
-        Some((named, _)) if self::score(named) == score => Ok(named),
-        _ => Err(foreign(key, member)),
-    }
+    let cell = Cell::parse(member).filter(|cell| cell.has_score(score));
+    cell.map(|cell| cell.time).ok_or_else(|| foreign(key, member))
 }
 
 #[cold]
@@ -201,21 +179,4 @@ fn score(time: Micros) -> f64 {
 #[expect(clippy::cast_possible_truncation, reason = "saturates")]
 fn time(score: f64) -> Micros {
     Micros(score as i64)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cell_is_named_by_its_time_and_number() {
-        assert_eq!(parse(b"1660054277326000-000000"), Some((Micros(1_660_054_277_326_000), 0)));
-        assert_eq!(parse(b"1660054277326000-1000000"), Some((Micros(1_660_054_277_326_000), 1_000_000)));
-        for text in ["", "ann", "20220809", "-1", "1660054277326000", "1660054277326000-", "1660054277326000-00000x"] {
-            assert_eq!(parse(text.as_bytes()), None, "{text:?}");
-        }
-        for text in ["1660054277326000-1", "01660054277326000-000000", "1660054277326000-0000000000000000000"] {
-            assert_eq!(parse(text.as_bytes()), None, "{text:?}");
-        }
-    }
 }

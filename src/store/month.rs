@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use redis_meter_core::calendar::{Day, END_OF_TIME, Month, day_and_hour};
+use redis_meter_core::calendar::{DAYS_PER_CENTURY, Day, END_OF_TIME, MILLIS_PER_DAY, Month, day_and_hour};
 use redis_meter_core::time::Millis;
 
 use crate::server::{Any, Change, Context, Effect, Error, Fields, Hash, Key, OwnedStr, Shown, Writable, effects};
@@ -19,17 +19,14 @@ use super::index;
 use super::meter::Meter;
 use super::walk::HeldDay;
 
-/// The time of the oldest hit that is taken, in March 1973.
-pub(crate) const OLDEST: Millis = Millis(100_000_000_000);
-
 /// How far ahead a hit can lie at most: a hundred years.
-const MOST_AHEAD_MS: i64 = 36_525 * 86_400_000;
+const MOST_AHEAD_MS: i64 = DAYS_PER_CENTURY * MILLIS_PER_DAY;
 
 /// How long a month is remembered after its end, and after each later addition.
-const KEPT_MS: i64 = 400 * 86_400_000;
+const KEPT_MS: i64 = 400 * MILLIS_PER_DAY;
 
 /// How long after its end a month can be added to without being named by another.
-const IN_TIME_MS: i64 = 31 * 86_400_000;
+const IN_TIME_MS: i64 = 31 * MILLIS_PER_DAY;
 
 /// The counts of days, ascending.
 pub(crate) type Counts = BTreeMap<Day, i64>;

@@ -6,28 +6,13 @@
 
 use crate::server::{Change, Context, Counted, Effect, Error, Key, OwnedStr, Shown, SortedSet, Str, Writable, effects};
 use redis_meter_core::calendar::Day;
+use redis_meter_core::layout::{HIGHEST_COUNT, append_member, score_count};
 use redis_meter_core::time::Millis;
 
 use super::meter::Meter;
 
 /// The most members that a path has.
 pub(crate) const MOST_LEVELS: usize = 8;
-
-/// The largest whole number that a sorted set's scores hold exactly with all below it.
-const MOST: i64 = 1 << 53;
-
-const HEX: &[u8; 16] = b"0123456789ABCDEF";
-
-/// The bytes of members that stand as they are in names of keys.
-const PLAIN: [bool; 256] = {
-    let mut plain = [false; 256];
-    let mut byte = 0u8;
-    while byte < 128 {
-        plain[byte as usize] = byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'~' | b'#' | b'-');
-        byte += 1;
-    }
-    plain
-};
 
 /// The rest of the name of the set of the first level, after `K:`.
 pub(crate) fn first_level(day: Day) -> Vec<u8> {
@@ -42,39 +27,9 @@ fn append_first_level(name: &mut Vec<u8>, day: Day) {
     name.extend_from_slice(b":path");
 }
 
-/// Appends one member to the name of the set that it is in: the name of the set below it.
-pub(crate) fn append(name: &mut Vec<u8>, member: &[u8]) {
-    name.push(b':');
-    for &byte in member {
-        if PLAIN[usize::from(byte)] {
-            name.push(byte);
-        } else {
-            name.extend([b'%', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
-        }
-    }
-}
-
 /// Whether what follows the first level in a key's name is that of a set: nothing, or members.
 pub(crate) fn is_set(after: &[u8]) -> bool {
     matches!(after, [] | [b':', ..])
-}
-
-/// The member that a part of a key's name stands for; `None` if none is written so.
-pub(crate) fn decode(part: &[u8]) -> Option<Vec<u8>> {
-    let mut member = Vec::with_capacity(part.len());
-    let mut bytes = part.iter();
-    while let Some(&byte) = bytes.next() {
-        if byte == b'%' {
-            let mut digit = || bytes.next().and_then(|&digit| HEX.iter().position(|&hex| hex == digit));
-            let (high, low) = (digit()?, digit()?);
-            member.push(u8::try_from(high * 16 + low).ok()?);
-        } else {
-            member.push(byte);
-        }
-    }
-    let mut written = Vec::new();
-    append(&mut written, &member);
-    (!member.is_empty() && written[1..] == *part).then_some(member)
 }
 
 /// The count of the member that a path leads to; 0 if there is none.
@@ -93,7 +48,7 @@ pub(crate) fn set_key(meter: Meter<'_>, day: Day, path: &[Str<'_>]) -> OwnedStr 
     let mut name = meter.name_start();
     append_first_level(&mut name, day);
     for member in path {
-        append(&mut name, member.bytes());
+        append_member(&mut name, member.bytes());
     }
     OwnedStr::new(&name)
 }
@@ -103,16 +58,15 @@ pub(crate) fn set_key(meter: Meter<'_>, day: Day, path: &[Str<'_>]) -> OwnedStr 
 /// # Errors
 /// It is none.
 pub(crate) fn count_of(score: f64, member: &[u8]) -> Result<i64, Error> {
-    #[expect(clippy::cast_precision_loss, reason = "2^53 has no loss")]
-    let most = MOST as f64;
-    if (0.0..=most).contains(&score) && score.fract() == 0.0 {
-        #[expect(clippy::cast_possible_truncation, reason = "whole and at most 2^53")]
-        return Ok(score as i64);
-    }
-    Err(Error::refused(format!(
-        "the score of path member {} is no count (a whole number from 0 to {MOST}); correct it by ZADD",
+    score_count(score).ok_or_else(|| no_count(member))
+}
+
+#[cold]
+fn no_count(member: &[u8]) -> Error {
+    Error::refused(format!(
+        "the score of path member {} is no count (a whole number from 0 to {HIGHEST_COUNT}); correct it by ZADD",
         Shown(member)
-    )))
+    ))
 }
 
 /// The members that the paths of a hit lead through, by the sets that they are in. A member that two paths share is there
@@ -141,7 +95,7 @@ pub(crate) fn set_names<'a>(meter: Meter<'_>, day: Day, paths: &'a [Vec<Str<'a>>
         for level in 0..path.len() {
             let above = &path[..level];
             if let Some(member) = above.last() {
-                append(&mut name, member.bytes());
+                append_member(&mut name, member.bytes());
             }
             if paths.len() == 1 || !names.iter().any(|(_, known)| is_same(known, above)) {
                 names.push((OwnedStr::new(&name), above));
@@ -195,8 +149,8 @@ impl<'a> Breakdown<'a> {
             if after < 0 {
                 return Err(Error::refused(format!("BY takes back more than was counted of path member {shown}")));
             }
-            if after > i128::from(MOST) {
-                return Err(Error::refused(format!("the count of path member {shown} would pass {MOST}")));
+            if after > i128::from(HIGHEST_COUNT) {
+                return Err(Error::refused(format!("the count of path member {shown} would pass {HIGHEST_COUNT}")));
             }
         }
         for (set, &(member, count)) in members().filter(|(_, member)| n < 0 && member.1 + n == 0) {
@@ -268,72 +222,5 @@ impl CountedSet<'_> {
     /// How many of its members go when `n` is counted.
     fn emptied(&self, n: i64) -> usize {
         self.members.iter().filter(|(_, count)| *count > 0 && count + n == 0).count()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn name(path: &[&[u8]]) -> String {
-        let mut name = first_level(Day::parse(b"20220809").expect("a day"));
-        for member in path {
-            append(&mut name, member);
-        }
-        String::from_utf8(name).expect("ASCII")
-    }
-
-    #[test]
-    fn other_bytes_are_percent_encoded() {
-        assert_eq!(name(&[]), "day:20220809:path");
-        assert_eq!(name(&[b"users#update", b"1337"]), "day:20220809:path:users#update:1337");
-        assert_eq!(name(&[b"a:b"]), "day:20220809:path:a%3Ab");
-        assert_eq!(name(&[b"{%}", b"\0\xff"]), "day:20220809:path:%7B%25%7D:%00%FF");
-        assert_eq!(name(&[b"AZaz09_.~#-"]), "day:20220809:path:AZaz09_.~#-");
-    }
-
-    fn paths() -> impl Strategy<Value = Vec<Vec<u8>>> {
-        let byte = prop_oneof![Just(b':'), Just(b'%'), Just(b'{'), Just(b'3'), Just(b'A'), any::<u8>()];
-        prop::collection::vec(prop::collection::vec(byte, 1..5), 0..4)
-    }
-
-    proptest! {
-        #[test]
-        fn no_two_paths_share_a_key(one in paths(), two in paths()) {
-            let name = |path: &Vec<Vec<u8>>| {
-                let members: Vec<&[u8]> = path.iter().map(Vec::as_slice).collect();
-                name(&members)
-            };
-            prop_assert_eq!(name(&one) == name(&two), one == two);
-        }
-
-        #[test]
-        fn what_is_encoded_is_decoded(member in prop::collection::vec(any::<u8>(), 1..9)) {
-            let mut rest = Vec::new();
-            append(&mut rest, &member);
-            prop_assert_eq!(decode(&rest[1..]), Some(member));
-        }
-
-        #[test]
-        fn what_is_decoded_is_encoded_so_and_in_no_other_way(part in "[a%:0-9A-F]{0,9}") {
-            if let Some(member) = decode(part.as_bytes()) {
-                let mut rest = Vec::new();
-                append(&mut rest, &member);
-                prop_assert_eq!(&rest[1..], part.as_bytes());
-            }
-        }
-
-        #[test]
-        fn only_whole_numbers_to_2_53_are_counts(score: f64) {
-            match count_of(score, b"m") {
-                Ok(count) => {
-                    #[expect(clippy::cast_precision_loss, reason = "at most 2^53")]
-                    let back = count as f64;
-                    prop_assert!((0..=MOST).contains(&count) && back == score);
-                }
-                Err(_) => prop_assert!(!(score >= 0.0 && score.fract() == 0.0 && score <= 9_007_199_254_740_992.0)),
-            }
-        }
     }
 }

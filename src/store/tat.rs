@@ -1,7 +1,7 @@
 //! A GCRA limiter's state: a string that holds the TAT as decimal nanoseconds since the epoch, the layout of redis-cell.
 
 use redis_meter_core::answer::Next;
-use redis_meter_core::number::parse_natural;
+use redis_meter_core::layout::parse_tat;
 use redis_meter_core::time::Nanos;
 
 use crate::server::{
@@ -9,9 +9,6 @@ use crate::server::{
 };
 
 use super::expiry;
-
-/// No TAT is before this, in March 1973: a lower number is somebody's counter.
-const EARLIEST: i64 = 100_000_000_000_000_000;
 
 /// A limiter's key, and the TAT that it holds.
 pub(crate) struct Tat<'a, A = ReadOnly> {
@@ -29,7 +26,7 @@ impl<'a, A: Access> Tat<'a, A> {
         let key = Key::open(ctx, name)?;
         let value = match key.value() {
             None => None,
-            Some(text) => Some(parse(text).ok_or_else(|| super::foreign_string(name, text, "CELL.THROTTLE"))?),
+            Some(text) => Some(parse_tat(text).ok_or_else(|| super::foreign_string(name, text, "CELL.THROTTLE"))?),
         };
         Ok(Self { key, value })
     }
@@ -59,26 +56,6 @@ impl<'a> Tat<'a, Writable> {
                 self.key.change(effects([Some(Effect::Set(OwnedStr::from_integer(tat.0), expiry))]))
             }
             (Next::Clear, _) => self.key.change(effects([Some(Effect::Delete)])),
-        }
-    }
-}
-
-#[inline(always)]
-fn parse(text: &[u8]) -> Option<Nanos> {
-    parse_natural(text).filter(|&tat| tat >= EARLIEST).map(Nanos)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_an_instant_in_nanoseconds_is_a_tat() {
-        assert_eq!(parse(b"1660054277326000000"), Some(Nanos(1_660_054_277_326_000_000)));
-        assert_eq!(parse(b"100000000000000000"), Some(Nanos(EARLIEST)));
-        assert_eq!(parse(b"9223372036854775807"), Some(Nanos(i64::MAX)));
-        for text in ["", "0", "12345", "99999999999999999", "-1", "1.5", "01", "1e18", "9223372036854775808", "abc"] {
-            assert_eq!(parse(text.as_bytes()), None, "{text:?}");
         }
     }
 }

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use redis_meter_core::calendar::Day;
+use redis_meter_core::layout::{append_member, parse_member};
 
 use crate::server::{
     Any, Change, Context, Effect, Error, Hash, Key, OwnedStr, ScanCursor, SortedSet, Str, Text, Writable, effects,
@@ -145,7 +146,7 @@ impl Walk {
         while let Some(set) = self.open.last_mut() {
             if let Some(member) = set.pending.pop() {
                 let mut rest = set.rest.clone();
-                path::append(&mut rest, &member);
+                append_member(&mut rest, &member);
                 return Ok(Some(rest));
             }
             if !set.has_more {
@@ -269,7 +270,7 @@ impl<'a> Finder<'a> {
     /// Whether the set with this rest of a name lies below a member of the set above it.
     fn is_below_a_member(&self, rest: &[u8]) -> Result<bool, Error> {
         let Some(colon) = rest.iter().rposition(|&byte| byte == b':') else { return Ok(false) };
-        let Some(member) = path::decode(&rest[colon + 1..]) else { return Ok(false) };
+        let Some(member) = parse_member(&rest[colon + 1..]) else { return Ok(false) };
         let name = self.meter.rest_key(&rest[..colon]);
         let above = Key::<SortedSet>::read(self.ctx, name.as_str())?;
         Ok(above.score(OwnedStr::new(&member).as_str()).is_some())

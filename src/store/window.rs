@@ -3,15 +3,12 @@
 //! block's end.
 
 use redis_meter_core::answer::Next;
-use redis_meter_core::number::parse_natural;
+use redis_meter_core::layout::parse_count;
 use redis_meter_core::window::Window;
 
 use crate::server::{
     Access, Change, Context, Effect, Error, Expiry, Key, OwnedStr, ReadOnly, Str, Text, Writable, effects,
 };
-
-/// The highest count that is a window's: what is higher is no count, such as a TAT.
-pub(crate) const MOST: i64 = 1 << 53;
 
 /// A window's key, and the window that it holds.
 pub(crate) struct StoredWindow<'a, A = ReadOnly> {
@@ -28,10 +25,7 @@ impl<'a, A: Access> StoredWindow<'a, A> {
         let key = Key::open(ctx, name)?;
         let count = match key.value() {
             None => return Ok(Self { key, value: None }),
-            Some(text) => {
-                let count = parse_natural(text).filter(|&count| count <= MOST);
-                count.ok_or_else(|| super::foreign_string(name, text, command))?
-            }
+            Some(text) => parse_count(text).ok_or_else(|| super::foreign_string(name, text, command))?,
         };
         let value = Some(Window { count, end: key.expiry() });
         Ok(Self { key, value })

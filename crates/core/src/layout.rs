@@ -49,7 +49,7 @@ fn whole(score: f64) -> Option<i64> {
 /// A cell of a log: its member is `<time>-<number>`, the time in microseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cell {
-    /// When it was taken; ≥ 0. Its score is the same, or earlier if it was moved back from the future.
+    /// When it was taken; ≥ 0. Its score is the same.
     pub time: Micros,
     /// Tells the cells of one microsecond apart; below 10¹⁸.
     pub number: u64,
@@ -81,9 +81,9 @@ impl Cell {
         Some(Self { time: Micros(time), number })
     }
 
-    /// When it counts as taken, if it has this score.
-    pub fn taken_at(self, score: f64) -> Option<Micros> {
-        whole(score).map(Micros).filter(|&time| time <= self.time)
+    /// Whether a member with this score is this cell.
+    pub fn has_score(self, score: f64) -> bool {
+        whole(score) == Some(self.time.0)
     }
 }
 
@@ -171,12 +171,11 @@ mod tests {
     }
 
     #[test]
-    fn a_cell_counts_from_its_score_which_is_never_later_than_its_name() {
+    fn a_cell_has_the_score_that_is_its_time_and_no_other() {
         let cell = Cell { time: Micros(100), number: 0 };
-        assert_eq!(cell.taken_at(100.0), Some(Micros(100)));
-        assert_eq!(cell.taken_at(7.0), Some(Micros(7)));
-        for score in [101.0, -1.0, 7.5, f64::NAN, f64::NEG_INFINITY] {
-            assert_eq!(cell.taken_at(score), None, "{score}");
+        assert!(cell.has_score(100.0));
+        for score in [7.0, 101.0, -1.0, 100.5, f64::NAN, f64::NEG_INFINITY] {
+            assert!(!cell.has_score(score), "{score}");
         }
     }
 

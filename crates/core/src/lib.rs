@@ -16,7 +16,6 @@ pub mod price;
 pub mod quota;
 pub mod ranking;
 pub mod slide;
-pub mod spans;
 pub mod tally;
 pub mod time;
 pub mod window;
