@@ -155,7 +155,9 @@ fn an_import_that_is_killed_goes_on_where_it_was() {
         let mut command = meterd(&server, &sql, &["import", path, "--meter", "web", "--path", "host"]);
         command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("meterd")
     });
-    both.iter_mut().for_each(|import| drop(import.wait().expect("an end")));
+    for import in &mut both {
+        import.wait().expect("an end");
+    }
     import(&server, &[path, "--path", "host"]);
     assert_eq!(total(&server), 60_000);
 }

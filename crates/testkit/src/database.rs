@@ -113,7 +113,8 @@ impl Database {
             }
             Engine::MariaDb => {
                 let mut command = Command::new("mariadb-install-db");
-                command.arg("--no-defaults").arg(format!("--datadir={}", data.display()));
+                // A server that starts deletes the temporary tables of all that share the folder.
+                command.env("TMPDIR", folder).arg("--no-defaults").arg(format!("--datadir={}", data.display()));
                 command.args(["--auth-root-authentication-method=normal", "--skip-test-db"]);
                 if is_root() {
                     command.arg("--user=root");
@@ -165,7 +166,7 @@ impl Database {
             command
         } else {
             let mut command = Command::new("setpriv");
-            command.args(["--pdeathsig", "KILL", "mariadbd", "--no-defaults"]);
+            command.env("TMPDIR", folder).args(["--pdeathsig", "KILL", "mariadbd", "--no-defaults"]);
             command.arg(format!("--datadir={}", data.display())).arg(format!("--port={}", self.port));
             command.args(["--bind-address=127.0.0.1", "--innodb-buffer-pool-size=64M"]);
             command.arg(format!("--socket={}", folder.join("s").display()));

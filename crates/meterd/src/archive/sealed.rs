@@ -204,7 +204,7 @@ pub(crate) fn counts_of(fields: &HashMap<Vec<u8>, Vec<u8>>) -> Result<[i64; 24],
 }
 
 /// The integer that a score is.
-#[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "checked to be at most 2^53")]
+#[expect(clippy::cast_possible_truncation, reason = "checked to be at most 2^53")]
 pub(crate) fn whole(score: f64) -> Option<i64> {
     const MOST: f64 = 9_007_199_254_740_992.0;
     ((0.0..=MOST).contains(&score) && score.fract() == 0.0).then_some(score as i64)

@@ -171,7 +171,7 @@ impl Reader {
         // A user who may not see it, or a server without it, just has none.
         let refused: Result<Vec<Value>, _> = self.redis.call(&Refused::new().count(REFUSED).to_cmd()).await;
         let refused = refused.unwrap_or_default().into_iter();
-        view.refused = refused.filter_map(|entry| refusal(entry)).collect();
+        view.refused = refused.filter_map(refusal).collect();
         Ok(())
     }
 }

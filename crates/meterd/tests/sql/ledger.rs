@@ -26,8 +26,8 @@ pub struct Hit {
 /// What hits add up to.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
-    pub hours: BTreeMap<(Vec<u8>, String, i64), i64>,
-    pub paths: BTreeMap<(Vec<u8>, String, Vec<Vec<u8>>), i64>,
+    pub hours: super::Hours,
+    pub paths: super::Paths,
     pub uniques: BTreeMap<(Vec<u8>, String), BTreeSet<String>>,
     pub hits: u64,
 }

@@ -133,15 +133,20 @@ pub fn day(archive: &str, column: &str) -> String {
     }
 }
 
-/// The counts of hours: meter, day, hour.
-pub fn hours(archive: &str) -> BTreeMap<(Vec<u8>, String, i64), i64> {
+/// Counts by meter, day and hour.
+pub type Hours = BTreeMap<(Vec<u8>, String, i64), i64>;
+/// Counts by meter, day and path.
+pub type Paths = BTreeMap<(Vec<u8>, String, Vec<Vec<u8>>), i64>;
+
+/// The counts of hours.
+pub fn hours(archive: &str) -> Hours {
     let rows = query(archive, &format!("SELECT meter, {}, hour, count FROM meter_hour", day(archive, "day")));
     let key = |row: &[Cell]| (row[0].bytes(), row[1].text(), row[2].int());
     unique(rows.iter().map(|row| (key(row), row[3].int())))
 }
 
-/// The counts of members: meter, day, path.
-pub fn paths(archive: &str) -> BTreeMap<(Vec<u8>, String, Vec<Vec<u8>>), i64> {
+/// The counts of members.
+pub fn paths(archive: &str) -> Paths {
     let members: Vec<String> = (1..=8).map(|level| format!("member{level}")).collect();
     let sql = format!("SELECT meter, {}, depth, count, {} FROM meter_path", day(archive, "day"), members.join(", "));
     let rows = query(archive, &sql);
