@@ -77,9 +77,13 @@ fn start(program: &Program) -> Server {
     server
 }
 
-/// No count of `INFO keysizes` has gone below zero and wrapped.
+/// No count of `INFO keysizes` has gone below zero and wrapped. Redis 8.0 does not follow what any module adds to a sorted
+/// set or removes from it.
 #[track_caller]
 fn assert_books(redis: &mut Client, what: &str) {
+    if redis.info_field("server", "redis_version").is_some_and(|version| version.starts_with("8.0.")) {
+        return;
+    }
     let text = redis.string("INFO keysizes").unwrap_or_default();
     for count in text.lines().filter(|line| line.starts_with("db")).flat_map(|line| line.split(['=', ','])) {
         let digits = count.trim_end_matches(['K', 'M', 'G', 'T', 'P', 'E', '\r']);
