@@ -54,7 +54,8 @@ const VALUES: [(&str, &str, State); 44] = [
     ("zset", "ZADD K 1660054277326000 1660054277326000 1660054277326001 1660054277326001", Times),
     ("zset", "ZADD K 1660054277326000 1660054277326000-x", Times),
     ("zset", "ZADD K 1660054277 ann 1660054278 bob", Foreign),
-    ("zset", "GEOADD K 13.361389 38.115556 Palermo 15.087269 37.502669 Catania", Foreign),
+    // Its scores are integers that might be ends of leases.
+    ("zset", "GEOADD K 13.361389 38.115556 Palermo 15.087269 37.502669 Catania", Times),
     ("zset", "METER.HIT K AT 1660054277326", Meter),
     ("zset", "CELL.LOG K 9 600 3", Log),
     ("zset", "CELL.LEASE K 9 600 ann", Lease),

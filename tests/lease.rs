@@ -284,7 +284,7 @@ fn a_wait_ends_with_its_timeout_and_tells_when_to_come_back() {
         assert!(start.elapsed() >= Duration::from_millis(195), "{:?}", start.elapsed());
         assert_eq!(refused(&mut redis), before + 1, "a refusal is counted once");
         let listed = format!("{:?}", redis.run("CELL.REFUSED"));
-        assert!(listed.contains("CELL.LEASE") && listed.ends_with("Int(1)])])"), "{listed}");
+        assert!(listed.contains("CELL.LEASE") && listed.contains("int(1)"), "{listed}");
         for zero in ["0", "0.0", "0.000"] {
             let waiter = server.block(&format!("CELL.LEASE k 1 60 bob TIMEOUT {zero}"));
             sleep_ms(30);
@@ -496,11 +496,14 @@ fn while_writes_are_paused_no_place_is_taken() {
         for audience in [&["--appendonly", "yes"][..], &[]] {
             let mut server = Server::start(program, audience);
             let mut redis = server.connect();
-            redis.run("CELL.LEASE k 1 0.3 ann");
+            redis.run("CELL.LEASE k 1 900 ann");
             let waiter = server.block("CELL.LEASE k 1 900 bob TIMEOUT 0");
-            let short = server.block("CELL.LEASE k 1 900 cid TIMEOUT 0.5");
             let unblocked = server.block("CELL.LEASE k 1 900 dan TIMEOUT 0");
-            redis.run("CLIENT PAUSE 1200 WRITE");
+            let short = server.block("CELL.LEASE k 1 900 cid TIMEOUT 0.5");
+            let mut pipe = redis::pipe();
+            pipe.cmd("CELL.LEASE").arg(&["k", "1", "0.3", "ann"]).ignore();
+            pipe.cmd("CLIENT").arg(&["PAUSE", "1200", "WRITE"]).ignore();
+            pipe.query::<()>(&mut redis.0).expect("a pause");
             let paused = Instant::now();
             redis.run(&format!("CLIENT UNBLOCK {}", unblocked.id));
             assert_eq!(ints(unblocked)[0], 1);
