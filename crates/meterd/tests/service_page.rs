@@ -44,7 +44,7 @@ fn the_interface_is_as_its_description_says() {
     meterd.wait_until_ready();
     let url = format!("http://127.0.0.1:{}/openapi.json", meterd.port);
     // The stream has no end, and what is not described may be more than is asked for.
-    run(Command::new("timeout").arg(TIMEOUT).arg(tools("schema").join("bin/schemathesis")).args([
+    run(Command::new("timeout").arg(TIMEOUT).arg(tools("schema").join("bin/schemathesis")).current_dir(meterd.folder.path()).args([
         "run",
         &url,
         "--exclude-path",
