@@ -324,6 +324,9 @@ fn a_bill_is_the_same_through_the_whole_hand_over() {
 #[test]
 fn sealed_is_told_by_name_in_resp3() {
     on_every_server(|server| {
+        if !server.program.is_7_or_later() {
+            return; // modules can't reply maps there
+        }
         let mut redis = server.connect_resp3();
         redis.run(&format!("METER.HIT m AT {AT} BY 7"));
         redis.run("METER.DROP m BEFORE 20220810");

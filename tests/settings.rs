@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use testkit::{Program, Server, now_ms, on_every_program};
+use testkit::{Program, Server, Value, now_ms, on_every_program};
 
 fn load(arguments: &str) -> Vec<String> {
     let line = format!("{} {arguments}", testkit::module().display());
@@ -106,8 +106,16 @@ fn module_loadex_takes_configs_and_arguments() {
         redis.run("CL.THROTTLE u 2 1 60");
         for wrong in ["meter.retention-days x", "meter.unknown 1"] {
             let mut server = start();
-            assert!(server.connect().try_run(&format!("MODULE LOADEX {module} CONFIG {wrong}")).is_err());
+            let mut redis = server.connect();
+            assert!(redis.try_run(&format!("MODULE LOADEX {module} CONFIG {wrong}")).is_err());
             server.assert_alive("MODULE LOADEX with a wrong config");
+            // The server takes such a load back, and another one may follow.
+            assert_eq!(redis.run("MODULE LIST"), Value::Array(vec![]), "{wrong}");
+            redis.run(&format!("MODULE LOADEX {module} CONFIG meter.retention-days 20"));
+            assert_eq!(redis.strings("CONFIG GET meter.retention-days"), ["meter.retention-days", "20"]);
+            redis.run("METER.HIT m");
+            assert!(redis.try_run("MODULE UNLOAD meter").is_err());
+            redis.run("METER.HIT m");
         }
         let server = start();
         let mut redis = server.connect();

@@ -1,8 +1,8 @@
 //! Loading, and why there is no unloading.
 
-use std::ffi::{CStr, c_int};
+use std::ffi::{CStr, c_int, c_void};
 use std::slice;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 use redis_module::raw::{self, RedisModuleCtx, RedisModuleInfoCtx, RedisModuleString};
 
@@ -121,6 +121,7 @@ fn set_up(module: &'static Module, ctx: Context<'_>, arguments: &[Str<'_>]) -> R
         command.register(ctx)?;
     }
     wait::watch_cron(ctx)?;
+    watch_end_of_load(ctx)?;
     LOADED.store((&raw const *module).cast_mut(), Ordering::Relaxed);
     let register_info = api!(RedisModule_RegisterInfoFunc);
     // SAFETY: the context is that of the load; the callback lives as long as the module.
@@ -128,7 +129,27 @@ fn set_up(module: &'static Module, ctx: Context<'_>, arguments: &[Str<'_>]) -> R
     Ok(())
 }
 
-/// Refuses. On every server version a connection's last command, a command that is queued in a transaction, or a rule of
+/// Whether the load is over. Until then the server may take it back, for a config that it does not know, and ends if the
+/// module refuses; nothing can refer to the module's commands so early.
+static IS_OVER: AtomicBool = AtomicBool::new(false);
+
+/// Has the server tell of the end of loads, of which the next one is this module's own.
+fn watch_end_of_load(ctx: Context<'_>) -> Result<(), String> {
+    let event = raw::RedisModuleEvent { id: raw::REDISMODULE_EVENT_MODULE_CHANGE, dataver: 1 };
+    let subscribe = api!(RedisModule_SubscribeToServerEvent);
+    // SAFETY: the module is being loaded with this context; the callback lives as long as the module.
+    if unsafe { subscribe(ctx.raw(), event, Some(on_module_change)) } == ok() {
+        Ok(())
+    } else {
+        Err("the server refused to tell of modules that are loaded".to_owned())
+    }
+}
+
+unsafe extern "C" fn on_module_change(_: *mut RedisModuleCtx, _: raw::RedisModuleEvent, _: u64, _: *mut c_void) {
+    guard((), || IS_OVER.store(true, Ordering::Relaxed));
+}
+
+/// Refuses, once the load is over. On every server version a connection's last command, a command that is queued in a transaction, or a rule of
 /// an ACL that names a command points to it: the server ends, or runs another command in its place, when they are used
 /// after the module has gone.
 ///
@@ -136,6 +157,9 @@ fn set_up(module: &'static Module, ctx: Context<'_>, arguments: &[Str<'_>]) -> R
 /// Called by the server, with the context of an unload.
 pub(crate) unsafe fn unload(ctx: *mut RedisModuleCtx) -> c_int {
     guard(ERR, || {
+        if !IS_OVER.load(Ordering::Relaxed) {
+            return ok();
+        }
         // SAFETY: the server passed it, for this call.
         let ctx = unsafe { Context::from_raw(ctx) };
         log::warning(
