@@ -145,7 +145,10 @@ fn no_state_is_without_an_expiry_nor_outlives_what_it_says() {
             for quantity in [1, 1, -1, 2, 0, 1] {
                 let answer = redis.ints(&format!("{call} {quantity} MS"));
                 let ttl = redis.int("PTTL u");
-                assert!((answer[4] - 1_000..=answer[4] + 1_000 + 3 * 900_000).contains(&ttl), "{call}: {answer:?}, {ttl}");
+                assert!(
+                    (answer[4] - 1_000..=answer[4] + 1_000 + 3 * 900_000).contains(&ttl),
+                    "{call}: {answer:?}, {ttl}"
+                );
             }
             // Left without one, it gets one from the first call, whatever that is.
             for quantity in [1, 0, 3] {

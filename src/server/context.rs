@@ -200,13 +200,17 @@ impl Context<'_> {
     pub(super) fn call(self, command: &CStr, arguments: &[Str<'_>]) -> Option<CallReply> {
         let call = api!(RedisModule_Call);
         let (ctx, name) = (self.raw, command.as_ptr());
+        // Redis 6.2 would write an empty transaction for a command that only reads.
+        let is_6_2 = optional!(RedisModule_RegisterNumericConfig).is_none();
+        let is_read = matches!(command.to_bytes(), b"EXISTS" | b"SISMEMBER" | b"PFCOUNT" | b"ZCOUNT" | b"ZRANGE");
+        let (two, many) = if is_6_2 && is_read { (c"ss", c"v") } else { (c"!ss", c"!v") };
         let reply = match *arguments {
             // SAFETY: the context is that of the running command; name and format are C strings, and the format asks for
             // two strings. For a vector the server would allocate a second time.
-            [a, b] => unsafe { call(ctx, name, c"!ss".as_ptr(), a.raw(), b.raw()) },
+            [a, b] => unsafe { call(ctx, name, two.as_ptr(), a.raw(), b.raw()) },
             // SAFETY: as above, but that the format asks for a vector of strings and its length: `Str` is laid out as
             // the pointer it wraps.
-            _ => unsafe { call(ctx, name, c"!v".as_ptr(), arguments.as_ptr(), arguments.len()) },
+            _ => unsafe { call(ctx, name, many.as_ptr(), arguments.as_ptr(), arguments.len()) },
         };
         events::note();
         NonNull::new(reply).map(CallReply)
