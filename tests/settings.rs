@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use testkit::{Program, Server, Value, now_ms, on_every_program};
+use testkit::{Program, Server, now_ms, on_every_program};
 
 fn load(arguments: &str) -> Vec<String> {
     let line = format!("{} {arguments}", testkit::module().display());
@@ -110,7 +110,7 @@ fn module_loadex_takes_configs_and_arguments() {
             assert!(redis.try_run(&format!("MODULE LOADEX {module} CONFIG {wrong}")).is_err());
             server.assert_alive("MODULE LOADEX with a wrong config");
             // The server takes such a load back, and another one may follow.
-            assert_eq!(redis.run("MODULE LIST"), Value::Array(vec![]), "{wrong}");
+            assert!(!format!("{:?}", redis.run("MODULE LIST")).contains("meter"), "{wrong}");
             redis.run(&format!("MODULE LOADEX {module} CONFIG meter.retention-days 20"));
             assert_eq!(redis.strings("CONFIG GET meter.retention-days"), ["meter.retention-days", "20"]);
             redis.run("METER.HIT m");

@@ -81,6 +81,7 @@ required! {
     RedisModule_Log
     RedisModule_NotifyKeyspaceEvent
     RedisModule_OpenKey
+    RedisModule_RegisterCommandFilter
     RedisModule_RegisterInfoFunc
     RedisModule_Replicate
     RedisModule_ReplyWithArray
@@ -108,6 +109,7 @@ required! {
     RedisModule_SubscribeToServerEvent
     RedisModule_UnblockClient
     RedisModule_UnlinkKey
+    RedisModule_UnregisterCommandFilter
     RedisModule_ValueLength
     RedisModule_WrongArity
     RedisModule_ZsetAdd

@@ -1,8 +1,8 @@
 //! Loading, and why there is no unloading.
 
-use std::ffi::{CStr, c_int, c_void};
+use std::ffi::{CStr, c_int};
 use std::slice;
-use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 use redis_module::raw::{self, RedisModuleCtx, RedisModuleInfoCtx, RedisModuleString};
 
@@ -13,7 +13,7 @@ use super::guard::guard;
 use super::info::{Field, write_section};
 use super::setting::{self, Setting};
 use super::string::Str;
-use super::{log, wait};
+use super::{loading, log, wait};
 
 /// A module: its name, and lists of all that it brings.
 pub(crate) struct Module {
@@ -121,32 +121,13 @@ fn set_up(module: &'static Module, ctx: Context<'_>, arguments: &[Str<'_>]) -> R
         command.register(ctx)?;
     }
     wait::watch_cron(ctx)?;
-    watch_end_of_load(ctx)?;
+    // The last step that may fail: Redis 6.2 leaves the filter of a load that failed where it is.
+    loading::watch(ctx)?;
     LOADED.store((&raw const *module).cast_mut(), Ordering::Relaxed);
     let register_info = api!(RedisModule_RegisterInfoFunc);
     // SAFETY: the context is that of the load; the callback lives as long as the module.
     unsafe { register_info(ctx.raw(), Some(write_info)) };
     Ok(())
-}
-
-/// Whether the load is over. Until then the server may take it back, for a config that it does not know, and ends if the
-/// module refuses; nothing can refer to the module's commands so early.
-static IS_OVER: AtomicBool = AtomicBool::new(false);
-
-/// Has the server tell of the end of loads, of which the next one is this module's own.
-fn watch_end_of_load(ctx: Context<'_>) -> Result<(), String> {
-    let event = raw::RedisModuleEvent { id: raw::REDISMODULE_EVENT_MODULE_CHANGE, dataver: 1 };
-    let subscribe = api!(RedisModule_SubscribeToServerEvent);
-    // SAFETY: the module is being loaded with this context; the callback lives as long as the module.
-    if unsafe { subscribe(ctx.raw(), event, Some(on_module_change)) } == ok() {
-        Ok(())
-    } else {
-        Err("the server refused to tell of modules that are loaded".to_owned())
-    }
-}
-
-unsafe extern "C" fn on_module_change(_: *mut RedisModuleCtx, _: raw::RedisModuleEvent, _: u64, _: *mut c_void) {
-    guard((), || IS_OVER.store(true, Ordering::Relaxed));
 }
 
 /// Refuses, once the load is over. On every server version a connection's last command, a command that is queued in a transaction, or a rule of
@@ -157,7 +138,7 @@ unsafe extern "C" fn on_module_change(_: *mut RedisModuleCtx, _: raw::RedisModul
 /// Called by the server, with the context of an unload.
 pub(crate) unsafe fn unload(ctx: *mut RedisModuleCtx) -> c_int {
     guard(ERR, || {
-        if !IS_OVER.load(Ordering::Relaxed) {
+        if !loading::is_over() {
             return ok();
         }
         // SAFETY: the server passed it, for this call.

@@ -14,6 +14,7 @@ mod guard;
 mod info;
 mod key;
 mod load;
+mod loading;
 mod log;
 mod queue;
 mod setting;

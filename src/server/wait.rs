@@ -18,6 +18,7 @@ use super::api::{api, ok};
 use super::context::Context;
 use super::error::Error;
 use super::guard::{guard, guard_command};
+use super::loading;
 use super::queue::{self, MayTake};
 use super::string::{OwnedStr, Str};
 use super::timer::{LONGEST_SLEEP, Timed, Timer, WRITES_REFUSED, latest};
@@ -207,6 +208,7 @@ unsafe extern "C" fn on_cron(ctx: *mut RedisModuleCtx, _: raw::RedisModuleEvent,
     guard((), || {
         // SAFETY: the server passed it, for this call.
         let ctx = unsafe { Context::from_raw(ctx) };
+        loading::end(ctx);
         let now = Instant::now();
         queue::try_overdue(ctx, now);
         for state in queues().values_mut().filter(|state| state.try_by.is_some_and(|by| by <= now)) {
