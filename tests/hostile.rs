@@ -797,7 +797,8 @@ fn members_of_100_kilobytes_make_a_path_of_eight_levels() {
         assert_eq!(redis.int("DBSIZE"), 10);
         let (_, keys) = redis.seal("METER.SEAL m");
         assert_eq!(keys.len(), 9);
-        assert_eq!(redis.int("DBSIZE"), 11);
+        // Those, the batch, what was sealed of the month, and this month's hash, which names so old a one.
+        assert_eq!(redis.int("DBSIZE"), 12);
         assert_quick(&mut redis, &mut since);
         assert!(server.is_alive());
     });

@@ -666,7 +666,7 @@ impl Client {
     fn expiry(&mut self, key: &[u8]) -> i64 {
         loop {
             let mut pipe = redis::pipe();
-            pipe.atomic().cmd("TIME").cmd("PTTL").arg(key).cmd("TIME");
+            pipe.cmd("TIME").cmd("PTTL").arg(key).cmd("TIME");
             let (before, left, after): ((i64, i64), i64, (i64, i64)) = pipe.query(&mut self.0).expect("an expiry");
             let [before, after] = [before, after].map(|(seconds, micros)| seconds * 1_000 + micros / 1_000);
             if before == after {

@@ -187,7 +187,7 @@ export function limiters(name, library) {
       for (const [name, numbers] of Object.entries(THREE_AN_HOUR)) {
         await fails(/^WRONGTYPE Operation against a key holding the wrong kind of value$/, name, "list", ...numbers);
       }
-      await fails(/^ERR count must be an integer of 64 bits, at least 1, not '0'$/, "CELL.THROTTLE", "u", 1, 0, 60);
+      await fails(/^ERR count must be a 64-bit integer, at least 1, not '0'$/, "CELL.THROTTLE", "u", 1, 0, 60);
       await fails(/^ERR unknown option 'BLOCK': the options are MS$/, "CELL.LOG", "u", 1, 60, "BLOCK", 60);
       await fails(/^ERR AT 1660054277 looks like seconds: /, "METER.HIT", "kpi", "AT", 1660054277);
       await fails(/^ERR wrong number of arguments for 'cell.slide' command$/, "cell.slide", "u");
@@ -205,7 +205,7 @@ export function limiters(name, library) {
       const hit = ["METER.HIT", "kpi", "AT", AT];
       const [first, error, last] = await library.pipeline(client, [hit, ["METER.HIT", "kpi", "BY", "many"], hit]);
       assert.deepEqual([first, last], [[1, 1, 1], [2, 2, 1]]);
-      assert.equal(error.message, "ERR BY must be an integer of 64 bits, not 'many'");
+      assert.equal(error.message, "ERR BY must be a 64-bit integer, not 'many'");
     });
 
     test("a transaction answers every call", async () => {

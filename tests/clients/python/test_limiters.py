@@ -248,8 +248,8 @@ class Limiters:
         for name, numbers in THREE_AN_HOUR.items():
             self.assert_fails(wrong, name, "list", *numbers)
         self.assert_fails(wrong, "METER.HIT", "list")
-        self.assert_fails("count must be an integer of 64 bits, at least 1, not '0'", "CELL.THROTTLE", "u", 1, 0, 60)
-        self.assert_fails("quantity must be an integer of 64 bits, not '1.5'", "CELL.LOG", "u", 1, 60, 1.5)
+        self.assert_fails("count must be a 64-bit integer, at least 1, not '0'", "CELL.THROTTLE", "u", 1, 0, 60)
+        self.assert_fails("quantity must be a 64-bit integer, not '1.5'", "CELL.LOG", "u", 1, 60, 1.5)
         self.assert_fails("unknown option 'BLOCK': the options are MS", "CELL.LOG", "u", 1, 60, "BLOCK", 60)
         self.assert_fails("AT 1660054277 looks like seconds: give milliseconds since the epoch",
                           "METER.HIT", "kpi", "AT", AT // 1000)  # fmt: skip
@@ -275,7 +275,7 @@ class Limiters:
         first, error, last = pipeline.execute(raise_on_error=False)
         self.assertEqual((first, last), ([1, 1, 1], [2, 2, 1]))
         self.assertIsInstance(error, redis.ResponseError)
-        self.assertEqual(str(error), "BY must be an integer of 64 bits, not 'many'")
+        self.assertEqual(str(error), "BY must be a 64-bit integer, not 'many'")
 
     def test_a_transaction_answers_every_call(self):
         transaction = self.redis.pipeline(transaction=True)
@@ -330,7 +330,7 @@ class Limiters:
         self.assertEqual(self.call("METER.HIT", "kpi", "AT", AT, "BY", 0), [2, 2, 0])
         day = "return redis.call('METER.KPI', KEYS[1], 'DAY', '20220809')"
         self.assertEqual(self.redis.eval(day, 1, "kpi"), [b"day", 2, b"14", 2])
-        with self.assertRaisesRegex(redis.ResponseError, "BY must be an integer of 64 bits, not 'x'"):
+        with self.assertRaisesRegex(redis.ResponseError, "BY must be a 64-bit integer, not 'x'"):
             self.redis.eval("return redis.call('METER.HIT', KEYS[1], 'BY', 'x')", 1, "kpi")
 
     def test_in_a_function(self):

@@ -1,9 +1,11 @@
 //! Tables of the configuration: the columns that somebody wants to have, filled from what meters count.
 //!
-//!     [[archive.table]]
-//!     name = "api_usage"
-//!     meter = "api:requests"
-//!     columns = { date = "day", controller = "member1 before '#'", user_id = "member2", hit_count = "count" }
+//! ```toml
+//! [[archive.table]]
+//! name = "api_usage"
+//! meter = "api:requests"
+//! columns = { date = "day", controller = "member1 before '#'", user_id = "member2", hit_count = "count" }
+//! ```
 
 use std::fmt;
 
