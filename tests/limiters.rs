@@ -340,11 +340,18 @@ fn three_failed_logins_shut_the_door_for_exactly_the_block() {
 fn refused_calls_do_not_prolong_a_window() {
     on_every_server(|server| {
         let mut redis = server.connect();
-        redis.ints("CELL.WINDOW u 1 0.3");
-        let at = Instant::now();
-        while at.elapsed() < Duration::from_millis(200) {
+        // A machine that is busy may let the window end under way; then once more.
+        let is_undisturbed = |redis: &mut Client| {
+            redis.run("DEL u");
             redis.ints("CELL.WINDOW u 1 0.3");
-        }
+            let at = Instant::now();
+            let mut all_refused = true;
+            while at.elapsed() < Duration::from_millis(200) {
+                all_refused &= redis.ints("CELL.WINDOW u 1 0.3")[0] == 1;
+            }
+            all_refused
+        };
+        while !is_undisturbed(&mut redis) {}
         sleep_ms(101);
         assert_eq!(redis.ints("CELL.WINDOW u 1 0.3")[0], 0);
     });

@@ -93,6 +93,8 @@ fn calls() -> Vec<String> {
         // events that were counted before
         format!("METER.HIT today AT {} ONCE event PATH 2 new b PATH 2 new c UNIQUE new CAP MONTH 9 WHY", now_ms()),
         format!("METER.HIT today AT {} ONCE event PATH 2 new b UNIQUE new", now_ms()),
+        format!("METER.HIT today AT {} ONCE event", now_ms()),
+        format!("METER.HIT today AT {} ONCE event PATH 1 a", now_ms()),
         format!("METER.HIT today AT {} ONCE event BY -1", now_ms()),
         format!("METER.HIT today AT {} ONCE other CAP MONTH 1", now_ms()),
         // refused for what is only one of the things to write

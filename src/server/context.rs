@@ -200,10 +200,8 @@ impl Context<'_> {
     pub(super) fn call(self, command: &CStr, arguments: &[Str<'_>]) -> Option<CallReply> {
         let call = api!(RedisModule_Call);
         let (ctx, name) = (self.raw, command.as_ptr());
-        // Redis 6.2 would write an empty transaction for a command that only reads.
-        let is_6_2 = optional!(RedisModule_RegisterNumericConfig).is_none();
         let is_read = matches!(command.to_bytes(), b"EXISTS" | b"SISMEMBER" | b"PFCOUNT" | b"ZCOUNT" | b"ZRANGE");
-        let (two, many) = if is_6_2 && is_read { (c"ss", c"v") } else { (c"!ss", c"!v") };
+        let (two, many) = if *facts::WRITES_EMPTY_TRANSACTIONS && is_read { (c"ss", c"v") } else { (c"!ss", c"!v") };
         let reply = match *arguments {
             // SAFETY: the context is that of the running command; name and format are C strings, and the format asks for
             // two strings. For a vector the server would allocate a second time.
@@ -365,10 +363,12 @@ fn reply_len(len: usize) -> c_long {
 
 /// What stays true of a server for as long as it runs.
 pub(crate) mod facts {
-    use super::{api, c_int, ptr, raw};
+    use super::{api, c_int, optional, ptr, raw};
     use lazy_static::lazy_static;
 
     lazy_static! {
+        /// Whether it writes an empty transaction for a replicated call that changes nothing, as Redis 6.2 does.
+        pub(crate) static ref WRITES_EMPTY_TRANSACTIONS: bool = optional!(RedisModule_RegisterNumericConfig).is_none();
         /// Whether it is a node of a cluster.
         pub(crate) static ref CLUSTER: bool = {
             let flags = api!(RedisModule_GetContextFlags);

@@ -11,7 +11,7 @@ use redis_meter_core::time::Millis;
 use redis_module::raw::{self, RedisModuleString};
 
 use super::api::api;
-use super::context::Context;
+use super::context::{Context, facts};
 use super::key::{Any, Hash, Key, List, SortedSet, Text, ValueType, Writable};
 use super::string::{Constant, OwnedStr, Str};
 
@@ -367,11 +367,18 @@ impl CoreCommand {
     /// `PFADD key element`: whether the key has changed; `None` if it holds a string that is no HyperLogLog, or if the
     /// server does not know the command.
     pub(crate) fn add_to_hyperloglog(ctx: Context<'_>, key: Str<'_>, element: Str<'_>) -> Option<bool> {
+        if *facts::WRITES_EMPTY_TRANSACTIONS && ctx.call(c"PFCOUNT", &[key, key]).is_none_or(|reply| reply.is_error()) {
+            return None;
+        }
         Self::run(ctx, c"PFADD", key, element)
     }
 
     /// `SADD key member`: whether it was not there before; `None` if it can't be run.
     pub(crate) fn add_to_set(ctx: Context<'_>, key: Str<'_>, member: Str<'_>) -> Option<bool> {
+        let is_known = || ctx.call(c"SISMEMBER", &[key, member]).is_some_and(|reply| reply.integer() == 1);
+        if *facts::WRITES_EMPTY_TRANSACTIONS && is_known() {
+            return Some(false);
+        }
         Self::run(ctx, c"SADD", key, member)
     }
 

@@ -662,7 +662,8 @@ impl Client {
     }
 
     /// When a key expires, on a server that has no PEXPIRETIME (Redis 6.2): what is left, and the time that it is left
-    /// from, read within one millisecond. No script, since the server would hold that back while writes are paused.
+    /// from, read within one millisecond. No script or transaction, since the server would hold those back while writes
+    /// are paused or memory is full.
     fn expiry(&mut self, key: &[u8]) -> i64 {
         loop {
             let mut pipe = redis::pipe();
