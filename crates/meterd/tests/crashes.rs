@@ -126,11 +126,11 @@ impl Trial {
                     Some(client) => Ok(client),
                     None => testkit::Client::to(port),
                 };
-                if let Ok(mut client) = client {
-                    if hit.try_send(&mut client).is_ok() {
-                        redis = Some(client);
-                        break;
-                    }
+                if let Ok(mut client) = client
+                    && hit.try_send(&mut client).is_ok()
+                {
+                    redis = Some(client);
+                    break;
                 }
                 assert!(start.elapsed() < PATIENCE, "no answer to a hit");
                 sleep_ms(5);
