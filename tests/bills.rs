@@ -189,7 +189,8 @@ impl Traffic {
     /// Compares a span and its costs, and a day.
     fn check(&mut self, from: NaiveDate, to: NaiveDate) {
         let span = format!("m FROM {} TO {}", digits(from), digits(to));
-        let buckets: [(&str, fn(NaiveDate) -> String); 4] = [
+        type Bucket = fn(NaiveDate) -> String;
+        let buckets: [(&str, Bucket); 4] = [
             ("DAY", digits),
             ("WEEK", |day| format!("{}W{:02}", day.iso_week().year(), day.iso_week().week())),
             ("MONTH", |day| day.format("%Y%m").to_string()),

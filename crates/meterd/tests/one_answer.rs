@@ -162,7 +162,7 @@ async fn total(redis: &Redis, pool: &Pool, model: &Ledger, meter: &[u8], port: u
     let answer = usage::usage(redis, pool, &question(meter, By::Total, Vec::new())).await.expect("an answer");
     let hours = model.hours.iter().filter(|((name, ..), _)| name == meter);
     let sum: i64 = hours.map(|(_, count)| count).sum();
-    let expected: Vec<_> = (sum > 0).then(|| ("total".to_owned(), sum as u128)).into_iter().collect();
+    let expected: Vec<_> = (sum > 0).then(|| ("total".to_owned(), u128::from(sum.unsigned_abs()))).into_iter().collect();
     assert_eq!(answer.buckets, expected);
     let ids: Vec<&String> =
         model.uniques.iter().filter(|((name, _), _)| name == meter).flat_map(|(_, ids)| ids).collect();
@@ -182,7 +182,7 @@ async fn by_hour(redis: &Redis, pool: &Pool, model: &Ledger, meter: &[u8]) {
     let mut expected = BTreeMap::new();
     for ((name, day, hour), count) in &model.hours {
         if name == meter {
-            expected.insert(format!("{}{hour:02}", day.replace('-', "")), *count as u128);
+            expected.insert(format!("{}{hour:02}", day.replace('-', "")), u128::from(count.unsigned_abs()));
         }
     }
     assert_eq!(answer.buckets, Vec::from_iter(expected));
@@ -198,7 +198,7 @@ async fn by_path(redis: &Redis, pool: &Pool, model: &Ledger, meter: &[u8], rando
     let mut expected = BTreeMap::new();
     for ((name, day, other), count) in &model.paths {
         if name == meter && other == path {
-            *expected.entry(day.replace('-', "")).or_insert(0) += *count as u128;
+            *expected.entry(day.replace('-', "")).or_insert(0) += u128::from(count.unsigned_abs());
         }
     }
     assert_eq!(answer.buckets, Vec::from_iter(expected));
@@ -209,7 +209,7 @@ async fn ranking(redis: &Redis, pool: &Pool, model: &Ledger, meter: &[u8]) {
     let mut sums: BTreeMap<Vec<u8>, u128> = BTreeMap::new();
     for ((name, _, path), count) in &model.paths {
         if name == meter && path.len() == 1 {
-            *sums.entry(path[0].clone()).or_default() += *count as u128;
+            *sums.entry(path[0].clone()).or_default() += u128::from(count.unsigned_abs());
         }
     }
     let mut expected = Vec::from_iter(sums);
