@@ -162,7 +162,8 @@ async fn total(redis: &Redis, pool: &Pool, model: &Ledger, meter: &[u8], port: u
     let answer = usage::usage(redis, pool, &question(meter, By::Total, Vec::new())).await.expect("an answer");
     let hours = model.hours.iter().filter(|((name, ..), _)| name == meter);
     let sum: i64 = hours.map(|(_, count)| count).sum();
-    let expected: Vec<_> = (sum > 0).then(|| ("total".to_owned(), u128::from(sum.unsigned_abs()))).into_iter().collect();
+    let expected: Vec<_> =
+        (sum > 0).then(|| ("total".to_owned(), u128::from(sum.unsigned_abs()))).into_iter().collect();
     assert_eq!(answer.buckets, expected);
     let ids: Vec<&String> =
         model.uniques.iter().filter(|((name, _), _)| name == meter).flat_map(|(_, ids)| ids).collect();
