@@ -14,7 +14,11 @@ import types
 import pytest
 import redis
 from limits.storage import Storage
-from limits.storage.base import MovingWindowSupport, SlidingWindowCounterSupport, TimestampedSlidingWindow
+from limits.storage.base import (
+    MovingWindowSupport,
+    SlidingWindowCounterSupport,
+    TimestampedSlidingWindow,
+)
 
 PORT = int(os.environ["METER_PORT"])
 MANY = 2**53 - 1
