@@ -6,7 +6,7 @@ use jiff::fmt::strtime;
 /// The form of a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Format {
-    /// The common log format: host ident user [time] "request" status bytes
+    /// The common log format: host ident user `[time]` "request" status bytes
     Clf,
     /// The same, with referer and agent
     Combined,
