@@ -17,7 +17,7 @@ use super::walk;
 const MOST_CLEARED: usize = 4;
 
 /// A hit that touches the index looks at so many entries of each end: if one is no date, the set is no index.
-const LOOKED_AT: usize = 16;
+const LOOKED_AT: usize = 2;
 
 /// At most so many days are asked when they expire.
 const MOST_ASKED: usize = 128;
