@@ -273,24 +273,10 @@ impl Effect<'_> {
                 }
             }
             Self::SortedSetScores(members) => {
-                for members in members.chunks(MOST) {
-                    let scores: Vec<OwnedStr> =
-                        members.iter().map(|(_, score)| OwnedStr::from_integer(*score)).collect();
-                    let mut arguments = Arguments::of(key);
-                    for ((member, _), score) in members.iter().zip(&scores) {
-                        arguments.add(score.as_str()).add(member.as_str());
-                    }
-                    arguments.send(ctx, c"ZADD");
-                }
+                replicate_scores(ctx, key, members.iter().map(|(member, score)| (member.as_str(), *score)));
             }
             Self::SortedSetCounts(counts) => {
-                let scores: Vec<OwnedStr> =
-                    counts.iter().map(|counted| OwnedStr::from_integer(counted.after)).collect();
-                let mut arguments = Arguments::of(key);
-                for (counted, score) in counts.iter().zip(&scores) {
-                    arguments.add(score.as_str()).add(counted.member);
-                }
-                arguments.send(ctx, c"ZADD");
+                replicate_scores(ctx, key, counts.iter().map(|counted| (counted.member, counted.after)));
             }
             Self::SortedSetRemove(members) => {
                 for members in members.chunks(MOST) {
@@ -350,6 +336,20 @@ impl Effect<'_> {
             // Told by what has become of the key.
             Self::Delete => {}
         }
+    }
+}
+
+/// Replicates `ZADD key score member [score member …]`.
+fn replicate_scores<'a>(ctx: Context<'_>, key: Str<'_>, scored: impl ExactSizeIterator<Item = (Str<'a>, i64)>) {
+    let mut scored = scored.peekable();
+    while scored.peek().is_some() {
+        let chunk: Vec<(Str<'_>, OwnedStr)> =
+            scored.by_ref().take(MOST).map(|(member, score)| (member, OwnedStr::from_integer(score))).collect();
+        let mut arguments = Arguments::of(key);
+        for (member, score) in &chunk {
+            arguments.add(score.as_str()).add(*member);
+        }
+        arguments.send(ctx, c"ZADD");
     }
 }
 
