@@ -5,6 +5,7 @@
 //! by the environment: `METER_PORT`, a server with the module; `METER_REPLICA_PORT`, its replica, with the module too;
 //! `METER_CLUSTER_PORT`, a node of a cluster of two.
 
+use std::convert::Infallible;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,6 +13,8 @@ use std::time::Duration;
 
 use redis_cell_rs::{Cmd, Key, Policy, Verdict};
 use testkit::{Program, Server, eventually, on_every_program};
+use tower::{Layer, ServiceExt};
+use tower_redis_cell::{Error, ProvideRule, ProvideRuleResult, RateLimitConfig, RateLimitLayer, Rule};
 
 /// Seconds until a script is taken to hang.
 const TIMEOUT: &str = "120";
@@ -69,6 +72,48 @@ fn redis_cell_rs() {
             redis.run("FLUSHALL");
         }
     });
+}
+
+/// A service behind the layer: each user's calls pass until the burst is used up, and a refused one says when to come
+/// back; a user without a rule is not limited.
+#[test]
+fn tower_redis_cell() {
+    const TWO_A_MINUTE: Policy = Policy::new(1, 2, Duration::from_secs(60), 1);
+    on_every_program(|program| {
+        let server = with_module(program, &[]);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let client = redis::Client::open(("127.0.0.1", server.port)).expect("a URL");
+            let connection = client.get_multiplexed_async_connection().await.expect("a connection");
+            let rule = |user: &'static str| (user != "nobody").then(|| Rule::new(user, TWO_A_MINUTE));
+            let config = RateLimitConfig::new(Rules(rule), |error, _: &&'static str| match error {
+                Error::RateLimit(refused) => format!("wait {}", refused.details.retry_after),
+                other => other.to_string(),
+            })
+            .on_success(|allowed, reply: &mut String| *reply = format!("{} left", allowed.details.remaining));
+            let inner = tower::service_fn(async |_: &'static str| Ok::<_, Infallible>("served".to_owned()));
+            let service = RateLimitLayer::new(config, connection).layer(inner);
+            let mut replies = Vec::new();
+            for user in ["ann", "ann", "bob", "ann", "nobody", "bob"] {
+                let Ok(reply) = service.clone().oneshot(user).await;
+                replies.push(reply);
+            }
+            // Two a minute with one at once beyond the first: thirty seconds until the next, less what has passed.
+            let wait = replies.remove(3);
+            assert!((1..=30).any(|seconds| wait == format!("wait {seconds}")), "{wait}");
+            assert_eq!(replies, ["1 left", "0 left", "1 left", "served", "0 left"]);
+        });
+    });
+}
+
+/// The rule of a user.
+#[derive(Clone)]
+struct Rules(fn(&'static str) -> Option<Rule<'static>>);
+
+impl ProvideRule<&'static str> for Rules {
+    fn provide<'a>(&self, user: &'a &'static str) -> ProvideRuleResult<'a> {
+        Ok(self.0(user))
+    }
 }
 
 /// The servers that a script speaks to.
