@@ -521,6 +521,25 @@ fn while_writes_are_paused_no_place_is_taken() {
     });
 }
 
+/// As CELL.LEASE itself is refused then.
+#[test]
+fn without_memory_no_place_is_taken() {
+    on_every_program(|program| {
+        let server = Server::start(program, &["--maxmemory-policy", "noeviction"]);
+        let mut redis = server.connect();
+        redis.run("CELL.LEASE k 1 60 first");
+        let waiter = server.block("CELL.LEASE k 1 60 second TIMEOUT 0");
+        redis.run("CONFIG SET maxmemory 1");
+        assert!(redis.error("CELL.LEASE k 1 60 third").starts_with("OOM"));
+        assert_eq!(redis.run("CELL.RELEASE k first"), Value::Int(1));
+        // Longer than a queue ever sleeps.
+        std::thread::sleep(Duration::from_millis(1_300));
+        assert_eq!(redis.run("EXISTS k"), Value::Int(0));
+        redis.run("CONFIG SET maxmemory 0");
+        assert_served(waiter, ABOUT_A_SECOND, "memory again");
+    });
+}
+
 #[test]
 fn a_waiter_whose_rights_are_taken_away_is_not_served() {
     on_every_program(|program| {

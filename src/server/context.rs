@@ -99,6 +99,13 @@ impl Context<'_> {
         NonNull::new(reply).map(CallReply).is_some()
     }
 
+    /// Whether the server uses no more memory than `maxmemory` allows, so that it would not refuse a command that takes
+    /// some. A server that evicts keys is below it again in a moment.
+    pub(super) fn is_within_memory(self) -> bool {
+        // SAFETY: takes nothing, and reads a state of the server.
+        optional!(RedisModule_GetUsedMemoryRatio).is_none_or(|ratio| unsafe { ratio() } <= 1.0)
+    }
+
     /// Whether the client whose call is tried again may still run it, by its user's rights. Servers before 7.0 cannot
     /// tell, and there it may.
     ///

@@ -195,7 +195,7 @@ impl KeyQueue {
                 Ready::At(at) => return at,
                 Ready::Error => {}
                 Ready::Now => {
-                    if !*may_write.get_or_insert_with(|| ctx.may_write(key.as_str())) {
+                    if !*may_write.get_or_insert_with(|| may_add(ctx, key.as_str())) {
                         return Some(Nanos(ctx.now().nanos().0.saturating_add(WRITES_REFUSED.0)));
                     }
                 }
@@ -309,6 +309,11 @@ pub(super) fn try_overdue(ctx: Context<'_>, now: Instant) {
     }
 }
 
+/// Whether a command that writes, and that the server refuses when it is out of memory, could run now.
+fn may_add(ctx: Context<'_>, key: Str<'_>) -> bool {
+    ctx.is_within_memory() && ctx.may_write(key)
+}
+
 /// Has the server call back for a client that waits.
 fn unblock(handle: Handle, stage: Stage) {
     if queues().call(handle, stage) {
@@ -344,7 +349,7 @@ unsafe extern "C" fn call_back(ctx: *mut RedisModuleCtx, words: *mut *mut RedisM
             .map(|client| (Arc::clone(&client.queued), OwnedStr::new(&client.queue.key), client.stage));
         let Some((queued, key, stage)) = found else { return ok() };
         let may_take = || {
-            if !ctx.may_write(key.as_str()) {
+            if !may_add(ctx, key.as_str()) {
                 return Ok(false);
             }
             // SAFETY: the server passed the words of the client's call.
