@@ -45,6 +45,28 @@ fn as_many_as_fit_are_taken() {
 }
 
 #[test]
+fn info_counts_what_was_taken_and_what_was_not() {
+    on_every_server(|server| {
+        let mut redis = server.connect();
+        for call in FIVE {
+            redis.run("DEL k");
+            let counts = |redis: &mut Client| {
+                ["meter_cells_allowed", "meter_cells_refused"].map(|field| {
+                    redis.info_field("meter", field).and_then(|count| count.parse::<i64>().ok()).expect("a count")
+                })
+            };
+            let before = counts(&mut redis);
+            redis.run(&format!("{call} 3 PARTIAL"));
+            redis.run(&format!("{call} 9 PARTIAL"));
+            redis.run(&format!("{call} 9 PARTIAL"));
+            redis.run(&format!("{call} 4"));
+            let after = counts(&mut redis);
+            assert_eq!([after[0] - before[0], after[1] - before[1]], [5, 7 + 9 + 4], "{call}");
+        }
+    });
+}
+
+#[test]
 fn retry_after_is_when_one_cell_fits() {
     on_every_server(|server| {
         let mut redis = server.connect();

@@ -92,6 +92,14 @@ impl Command for ClThrottle {
     const SPEC: Spec = Spec {
         name: c"cl.throttle",
         summary: c"Takes cells from a rate limiter as redis-cell does: two policies may share a key.",
+        arguments: &[
+            Arg::KEY,
+            Arg::new(c"max_burst", Kind::Integer),
+            Arg::new(c"count", Kind::Integer),
+            Arg::new(c"period", Kind::Double),
+            Arg::new(c"quantity", Kind::Integer).optional(),
+            Arg::new(c"milliseconds", Kind::Flag).token(c"MS").optional(),
+        ],
         ..<CellThrottle as Limiter>::SPEC
     };
 

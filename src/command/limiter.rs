@@ -97,7 +97,10 @@ impl<L: Limiter> Command for Take<L> {
                 key_changed(ctx, request.key);
             }
         }
-        count_cells(&answer, taken.unwrap_or(request.quantity));
+        match taken {
+            None => count_cells(&answer, request.quantity),
+            Some(taken) => count_partial(request.quantity, taken),
+        }
         if answer.limited {
             refusals::record(ctx, request.key, L::NAME);
         }
@@ -228,5 +231,12 @@ pub(super) fn count_cells(answer: &Answer, quantity: i64) {
     if let Ok(cells) = u64::try_from(quantity) {
         let counter = if answer.limited { &stats::CELLS_REFUSED } else { &stats::CELLS_ALLOWED };
         counter.add(cells);
+    }
+}
+
+/// The same where a part may have been taken.
+fn count_partial(quantity: i64, taken: i64) {
+    for (counter, cells) in [(&stats::CELLS_ALLOWED, taken), (&stats::CELLS_REFUSED, quantity.saturating_sub(taken))] {
+        counter.add(u64::try_from(cells).unwrap_or(0));
     }
 }

@@ -23,7 +23,7 @@ impl Command for MeterKpi {
         keys: Keys::First,
         fast: false,
         fewest: 1,
-        summary: c"Returns the counts of a key for one day, or for a span by hour, day, month or in total.",
+        summary: c"Returns the counts of a key for one day, or for a span by hour, day, week, month or in total.",
         complexity: c"O(1) for a day, O(N) for a span, where N is the number of days held in it",
         since: c"0.1.0",
         arguments: &[

@@ -23,6 +23,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 pub use redis::Value;
 
 pub mod blocked;
+pub mod catalogue;
 pub mod cluster;
 pub mod database;
 pub mod ledger;
