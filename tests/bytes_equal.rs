@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use testkit::catalogue::{CATALOGUE, Sample};
 use testkit::{
     Client, Entry, Program, Random, Server, Value, date, eventually, now_ms, on_every_program, setting, sleep_ms,
 };
@@ -23,33 +24,6 @@ const LEISURE_MS: i64 = 60_000;
 
 /// Stands for bytes that are no text.
 const ODD: &[u8] = b"\0\xff%{}\r\n ";
-
-/// Commands of which each run must have some that pass.
-const COMMANDS: [&str; 23] = [
-    "METER.HIT",
-    "METER.KPI",
-    "METER.TOP",
-    "METER.DAYS",
-    "METER.COST",
-    "METER.SEAL",
-    "METER.ACK",
-    "METER.DROP",
-    "METER.INDEX",
-    "CELL.THROTTLE",
-    "CELL.MTHROTTLE",
-    "CELL.WINDOW",
-    "CELL.LOG",
-    "CELL.SLIDE",
-    "CELL.LEASE",
-    "CELL.RELEASE",
-    "CELL.PULL",
-    "CELL.THROTTLE_RO",
-    "CELL.MTHROTTLE_RO",
-    "CELL.WINDOW_RO",
-    "CELL.LOG_RO",
-    "CELL.SLIDE_RO",
-    "CELL.LEASE_RO",
-];
 
 /// Calls each of the calls in ARGV, before which stands of how many words it is.
 const SCRIPT: &[u8] = b"
@@ -274,7 +248,7 @@ impl Traffic {
         let unit = self.random.pick(&["", "MS", "PARTIAL", "PARTIAL MS"]);
         let (burst, count) = (self.random.below(9), 1 + self.random.below(9));
         let twin = self.random.pick(&["", "", "", "_RO"]);
-        match self.random.below(7) {
+        match self.random.below(9) {
             0 => format!("CELL.THROTTLE{twin} t{key} {burst} {count} {period} {quantity} {unit}"),
             1 => {
                 let n = if quantity.is_empty() { "1" } else { quantity };
@@ -291,6 +265,13 @@ impl Traffic {
             }
             4 => format!("CELL.RELEASE h{key} {}", self.random.pick(&["ann", "bob", "cid", "~"])),
             5 => format!("CELL.LOG{twin} l{key} {} {period} {quantity} {unit}", count * 20),
+            6 => {
+                let calendar =
+                    self.random.pick(&["YEAR", "MONTH ANCHOR 2022-07-31", "WEEK OFFSET +05:45", "DAY", "HOUR"]);
+                let (calendar, options) = calendar.split_once(' ').unwrap_or((calendar, ""));
+                format!("CELL.QUOTA{twin} c{key} {} {calendar} {quantity} {options} {unit}", count * 9)
+            }
+            7 => self.random.pick(&["CELL.REFUSED", "CELL.REFUSED COUNT 3", "CELL.REFUSED RESET"]).to_owned(),
             _ => format!("CELL.SLIDE{twin} s{key} {count} {period} {quantity} {unit}"),
         }
     }
@@ -395,7 +376,7 @@ fn drive(server: &Server, seed: u64, amid: impl FnOnce()) -> Vec<Held> {
     traffic.run(calls / 2);
     amid();
     traffic.run(calls / 2);
-    for command in COMMANDS {
+    for Sample { command, .. } in CATALOGUE.iter().filter(|sample| !sample.is_on_request()) {
         assert!(calls < 1_000 || traffic.passed.contains(command.as_bytes()), "no {command} has passed");
     }
     let mut redis = server.connect();

@@ -1,51 +1,18 @@
 //! Who may do what: users of the ACL reach the keys that are theirs and what is derived from them, by the commands that
 //! are theirs, and nothing else.
 
+use std::sync::LazyLock;
 use std::thread;
 
-use testkit::{Client, Server, Value, eventually, on_every_program, on_every_server};
+use testkit::catalogue::Access::{self, Keyless, Read, Write};
+use testkit::catalogue::CATALOGUE;
+use testkit::{Client, Server, Value, eventually, now_ms, on_every_program, on_every_server};
 
-/// What a command does with its keys.
-#[derive(Clone, Copy, PartialEq)]
-enum Use {
-    Read,
-    Write,
-}
-
-use Use::{Read, Write};
-
-/// A call of every command, with all its keys, which begin with `ok:`; whether it is fast.
-const CALLS: [(&str, Use, bool); 29] = [
-    ("METER.HIT ok:m AT 1660054277326 PATH 2 a b UNIQUE u CAP MONTH 1000000", Write, true),
-    ("METER.KPI ok:m DAY 20220809", Read, false),
-    ("METER.KPI ok:m FROM 20220101 TO 20221231 BY MONTH PATH 1 a", Read, false),
-    ("METER.TOP ok:m FROM 20220101 TO 20221231 PATH 1 a COUNT 3", Read, false),
-    ("METER.DAYS ok:m", Read, false),
-    ("METER.COST ok:m FROM 20220101 TO 20221231 RATE 0.02", Read, false),
-    ("METER.INDEX ok:m FROM 20220101 TO 20221231", Write, false),
-    ("METER.SEAL ok:m", Write, false),
-    ("METER.ACK ok:m ID", Write, false),
-    ("METER.DROP ok:m", Write, false),
-    ("CELL.THROTTLE ok:t 9 1 3600", Write, true),
-    ("CELL.THROTTLE_RO ok:t 9 1 3600", Read, true),
-    ("CL.THROTTLE ok:t 9 1 3600", Write, true),
-    ("CELL.MTHROTTLE ok:t 9 1 3600 1 ok:u 9 1 3600 1 ok:v 9 1 3600 1 MS", Write, false),
-    ("CELL.MTHROTTLE_RO ok:t 9 1 3600 1 ok:u 9 1 3600 1 ok:v 9 1 3600 1", Read, false),
-    ("CELL.WINDOW ok:w 9 3600 1 BLOCK 7200 MS", Write, true),
-    ("CELL.WINDOW_RO ok:w 9 3600", Read, true),
-    ("CELL.LOG ok:l 9 3600", Write, false),
-    ("CELL.LOG_RO ok:l 9 3600", Read, false),
-    ("CELL.SLIDE ok:s 9 3600", Write, true),
-    ("CELL.SLIDE_RO ok:s 9 3600", Read, true),
-    ("CELL.QUOTA ok:c 9 MONTH 1 ANCHOR 2022-07-31 OFFSET +05:45", Write, true),
-    ("CELL.QUOTA_RO ok:c 9 MONTH", Read, true),
-    ("CELL.LEASE ok:places 9 3600 ann TIMEOUT 0.01 MS", Write, false),
-    ("CELL.LEASE_RO ok:places 9 3600 bob", Read, false),
-    ("CELL.RELEASE ok:places ann", Write, false),
-    ("CELL.PULL ok:q ok:p 9 1 3600", Write, false),
-    ("CELL.PULL ok:q ok:p 9 1 3600 COUNT 2 INTO ok:busy TIMEOUT 0.01", Write, false),
-    ("CELL.PULL ok:q ok:p 9 1 3600 MS into ok:busy", Write, false),
-];
+/// A call of every command that has keys, which begin with `ok:`; what it does with them, and whether it is fast.
+static CALLS: LazyLock<Vec<(String, Access, bool)>> = LazyLock::new(|| {
+    let samples = CATALOGUE.iter().filter(|sample| sample.access != Keyless);
+    samples.flat_map(|sample| sample.lines().map(|line| (line, sample.access, sample.fast))).collect()
+});
 
 fn start(server: &testkit::Program) -> Server {
     Server::with_module(server, "cl-throttle yes", &[])
@@ -73,7 +40,7 @@ fn fill(redis: &mut Client, prefix: &str) {
     for (call, _, _) in CALLS.iter().filter(|(call, kind, _)| *kind == Write && !call.contains("TIMEOUT")) {
         let destroys = ["METER.ACK", "METER.DROP", "METER.SEAL"].iter().any(|name| call.starts_with(name));
         if !destroys {
-            redis.run(&call.replace("ok:", prefix));
+            redis.run(&call.replace("ok:", prefix).replace("NOW", &now_ms().to_string()));
         }
     }
     redis.run(&format!("LPUSH {prefix}q a b c d e f"));
@@ -89,7 +56,7 @@ fn a_user_of_some_keys_reaches_no_other_in_any_place() {
         fill(&mut redis, "no:");
         let mut service = user(&server, "service", "~ok:* +@all");
         let before = redis.contents();
-        for (call, _, _) in CALLS {
+        for (call, _, _) in CALLS.iter() {
             assert!(is_let(&mut service, call), "{call}");
             let words: Vec<&str> = call.split(' ').collect();
             let places: Vec<usize> = (0..words.len()).filter(|&place| words[place].starts_with("ok:")).collect();
@@ -189,7 +156,7 @@ fn a_meter_goes_with_its_key_and_its_parts_alone_do_not() {
         // Only the meter: all of it by the commands, nothing by others.
         let mut owner = user(&server, "owner", "~ok:m +@all");
         for (call, _, _) in CALLS.iter().filter(|(call, _, _)| call.starts_with("METER.")) {
-            let call = call.replace(" ID", " 0123456789abcdef0123456789abcdef");
+            let call = call.replace(" BATCH", " 0123456789abcdef0123456789abcdef");
             assert!(is_let(&mut owner, &call), "{call}");
         }
         redis.run("METER.HIT ok:m AT 1660054277326 PATH 2 a b UNIQUE u");
@@ -215,7 +182,7 @@ fn every_command_has_the_categories_of_what_it_does() {
         }
         let server = start(program);
         let mut redis = server.connect();
-        for (call, kind, fast) in CALLS {
+        for (call, kind, fast) in CALLS.iter() {
             let name = call.split(' ').next().expect("a command").to_lowercase();
             let info = redis.run(&format!("COMMAND INFO {name}"));
             let Value::Array(infos) = &info else { panic!("{info:?}") };
@@ -224,14 +191,14 @@ fn every_command_has_the_categories_of_what_it_does() {
             let mut categories = words(&info[6]);
             categories.sort();
             let mut expected = vec![
-                format!("@{}", if fast { "fast" } else { "slow" }),
-                format!("@{}", if kind == Read { "read" } else { "write" }),
+                format!("@{}", if *fast { "fast" } else { "slow" }),
+                format!("@{}", if *kind == Read { "read" } else { "write" }),
                 format!("@{}", family(call)),
             ];
             expected.sort();
             assert_eq!(categories, expected, "{name}");
             let flags = words(&info[2]);
-            assert_eq!(flags.contains(&"fast".to_owned()), fast, "{name}: {flags:?}");
+            assert_eq!(flags.contains(&"fast".to_owned()), *fast, "{name}: {flags:?}");
         }
         let commands =
             |redis: &mut Client, category: &str| redis.strings(&format!("COMMAND LIST FILTERBY ACLCAT {category}"));
@@ -264,7 +231,7 @@ fn users_by_category_get_what_it_says() {
             assert!(!is_let(&mut reader, "METER.HIT ok:m"));
             return;
         }
-        type Rule = fn(&str, Use) -> bool;
+        type Rule = fn(&str, Access) -> bool;
         let rules: [(&str, Rule); 8] = [
             ("+@read", |_, kind| kind == Read),
             ("+@write", |_, kind| kind == Write),
@@ -277,8 +244,8 @@ fn users_by_category_get_what_it_says() {
         ];
         for (rule, may) in rules {
             let mut client = user(&server, "some", &format!("~* {rule}"));
-            for (call, kind, _) in CALLS {
-                assert_eq!(is_let(&mut client, call), may(call, kind), "{rule}: {call}");
+            for (call, kind, _) in CALLS.iter() {
+                assert_eq!(is_let(&mut client, call), may(call, *kind), "{rule}: {call}");
             }
         }
     });
@@ -294,8 +261,8 @@ fn users_who_may_only_read_or_only_write_a_key_do_no_more() {
         fill(&mut server.connect(), "ok:");
         let mut reader = user(&server, "reader", "%R~ok:* +@all");
         let mut writer = user(&server, "writer", "%W~ok:* +@all");
-        for (call, kind, _) in CALLS {
-            assert_eq!(is_let(&mut reader, call), kind == Read, "{call}");
+        for (call, kind, _) in CALLS.iter() {
+            assert_eq!(is_let(&mut reader, call), *kind == Read, "{call}");
             // All answer from what is there, so who may only write may not call them.
             assert!(!is_let(&mut writer, call), "{call}");
         }
@@ -340,7 +307,7 @@ fn an_administrator_a_service_and_a_replicant_are_enough() {
         let link = ["--masteruser", "replicant", "--masterauth", "pw", "--replicaof", "127.0.0.1", &port];
         let with_module = Server::bare(program, &[&["--loadmodule", &load][..], &link].concat());
         let without = Server::bare(program, &link);
-        for (call, _, _) in CALLS {
+        for (call, _, _) in CALLS.iter() {
             assert!(is_let(&mut service, &call.replace("ok:", "kpi:")), "{call}");
             assert!(!is_let(&mut service, call), "{call}");
         }
@@ -367,7 +334,7 @@ fn an_administrator_a_service_and_a_replicant_are_enough() {
             assert_eq!(replica.connect().contents(), administrator.contents());
         }
         // Who replicates can do nothing else.
-        for (call, _, _) in CALLS {
+        for (call, _, _) in CALLS.iter() {
             assert!(!is_let(&mut replicant, call), "{call}");
         }
         assert!(!is_let(&mut replicant, "GET kpi:t") && is_let(&mut replicant, "PING"));

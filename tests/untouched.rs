@@ -17,6 +17,9 @@ fn calls() -> Vec<String> {
         "CELL.WINDOW window 1 3600 5 PARTIAL",
         "CELL.LOG log 1 3600 5 PARTIAL",
         "CELL.SLIDE slide 1 3600000000 5 PARTIAL",
+        "CELL.QUOTA quota 1 YEAR",
+        "CELL.QUOTA quota 1 YEAR 5 PARTIAL MS",
+        "CELL.QUOTA quota 9 YEAR 10",
         // refused, and to be refused when asked for none
         "CELL.THROTTLE none 0 1 3600 0 PARTIAL",
         "CELL.THROTTLE_RO none 0 1 3600 5 PARTIAL",
@@ -25,6 +28,8 @@ fn calls() -> Vec<String> {
         "CELL.SLIDE_RO none 1 3600 5 PARTIAL",
         "CELL.LEASE places 1 3600 bob",
         "CELL.LEASE places 1 3600 bob TIMEOUT 0.001",
+        "CELL.QUOTA_RO quota 9 MONTH ANCHOR 20220731 OFFSET +05:45",
+        "CELL.QUOTA_RO none 9 MONTH",
         "CELL.LEASE_RO places 9 3600 bob",
         "CELL.LEASE_RO places 1 3600 ann",
         // can never pass
@@ -33,6 +38,11 @@ fn calls() -> Vec<String> {
         // looks
         "CELL.THROTTLE full 0 1 3600 0",
         "CELL.THROTTLE none 0 1 3600 0",
+        "CELL.QUOTA quota 9 YEAR 0",
+        "CELL.QUOTA none 9 YEAR 0",
+        "CELL.QUOTA none 9 YEAR -1",
+        "CELL.REFUSED",
+        "CELL.REFUSED RESET",
         "METER.KPI m DAY 20220809",
         "METER.KPI none",
         "METER.KPI m FROM 20220101 TO 20221231 BY HOUR",
@@ -63,6 +73,9 @@ fn calls() -> Vec<String> {
         "CELL.THROTTLE none x 1 3600",
         "CELL.THROTTLE text 0 1 3600",
         "CELL.LEASE m 1 3600 ann",
+        "CELL.QUOTA m 9 YEAR",
+        "CELL.QUOTA quota 9 HOUR 1 ANCHOR 20220731",
+        "CELL.QUOTA quota 9 YEAR 1 OFFSET 5",
         "CELL.LEASE places 1 3600 ann MS MS",
         "CELL.RELEASE m 20220809",
         "CELL.THROTTLE m 0 1 3600",
@@ -115,6 +128,7 @@ fn prepare(redis: &mut Client) {
     redis.run("CELL.WINDOW window 1 3600");
     redis.run("CELL.LOG log 1 3600");
     redis.run("CELL.SLIDE slide 1 3600000000");
+    redis.run("CELL.QUOTA quota 1 YEAR");
     redis.run("CELL.LEASE places 1 3600 ann");
     redis.run("SET text abc");
     redis.run(&format!("METER.HIT m AT {AT} PATH 2 a b UNIQUE id"));
