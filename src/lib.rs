@@ -70,6 +70,7 @@ static MODULE: Module = Module {
         &settings::MAX_FUTURE_MS,
         &settings::REFUSED_KEYS,
         &settings::CL_THROTTLE,
+        &settings::ALWAYS_REPLICATE,
     ],
     info: (c"usage", &stats::FIELDS),
 };

@@ -3,6 +3,7 @@
 use redis_meter_core::calendar::{DAYS_PER_CENTURY, MILLIS_PER_DAY};
 
 use crate::refusals;
+pub(crate) use crate::server::ALWAYS_REPLICATE;
 use crate::server::Setting;
 
 /// Days for which a meter's day is kept after its end; 0 keeps it until it is removed.

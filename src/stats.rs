@@ -1,6 +1,6 @@
 //! What INFO counts.
 
-use crate::server::{Counter, Family, Field};
+use crate::server::{Counter, EFFECTS_REPLICATED, Family, Field};
 
 /// Hits counted: the sum of what was applied.
 pub(crate) static HITS_COUNTED: Counter = Counter::new();
@@ -25,7 +25,7 @@ pub(crate) static METER: Family = Family { category: c"meter", bad_calls: &METER
 pub(crate) static CELL: Family = Family { category: c"cell", bad_calls: &CELL_BAD_CALLS };
 
 /// The fields in the order of INFO.
-pub(crate) static FIELDS: [Field; 8] = [
+pub(crate) static FIELDS: [Field; 9] = [
     (c"hits_counted", &HITS_COUNTED),
     (c"hits_corrected", &HITS_CORRECTED),
     (c"hits_duplicate", &HITS_DUPLICATE),
@@ -34,4 +34,5 @@ pub(crate) static FIELDS: [Field; 8] = [
     (c"cells_allowed", &CELLS_ALLOWED),
     (c"cells_refused", &CELLS_REFUSED),
     (c"cells_bad_calls", &CELL_BAD_CALLS),
+    (c"effects_replicated", &EFFECTS_REPLICATED),
 ];

@@ -9,7 +9,8 @@ use std::path::Path;
 
 use testkit::catalogue::{CATALOGUE, Sample};
 use testkit::{
-    Client, Entry, Program, Random, Server, Value, date, eventually, now_ms, on_every_program, setting, sleep_ms,
+    Client, Held, Program, Random, Server, Value, assert_same, date, eventually, now_ms, on_every_program, setting,
+    sleep_ms,
 };
 
 const HOUR_MS: i64 = 3_600_000;
@@ -319,48 +320,9 @@ fn send(client: &mut Client, line: &str) {
     client.0.send_packed_command(&command.get_packed_command()).expect("sent");
 }
 
-/// A key of one of the databases.
-struct Held {
-    database: usize,
-    entry: Entry,
-    encoding: String,
-    dump: Value,
-}
-
 /// All that a server holds.
 fn held(server: &Server) -> Vec<Held> {
-    let mut redis = server.connect();
-    let mut all = Vec::new();
-    for database in 0..DATABASES {
-        redis.run(&format!("SELECT {database}"));
-        for entry in redis.contents() {
-            let encoding = redis.try_call(&[b"OBJECT", b"ENCODING", &entry.key]).expect("an encoding");
-            let encoding = redis::from_redis_value(encoding).expect("a text");
-            let dump = redis.try_call(&[b"DUMP", &entry.key]).expect("a dump");
-            all.push(Held { database, entry, encoding, dump });
-        }
-    }
-    all
-}
-
-#[track_caller]
-fn assert_same(found: &[Held], expected: &[Held], how: &str) {
-    let keys = |all: &[Held]| all.iter().map(|held| (held.database, held.entry.key.clone())).collect::<Vec<_>>();
-    let (found_keys, expected_keys) = (keys(found), keys(expected));
-    let shown = |(database, key): &(usize, Vec<u8>)| format!("{database} {}", key.escape_ascii());
-    for (one, other) in [(&found_keys, &expected_keys), (&expected_keys, &found_keys)] {
-        let extra: Vec<String> = one.iter().filter(|key| !other.contains(key)).map(shown).collect();
-        assert!(extra.is_empty(), "{how}: {extra:?} is only {}", if one == &found_keys { "there" } else { "here" });
-    }
-    for ((found, expected), key) in found.iter().zip(expected).zip(&expected_keys) {
-        assert_eq!(found.entry, expected.entry, "{how}: {}", shown(key));
-        // A value that has grown keeps the encoding of a big one when it shrinks, while one that is loaded gets that of
-        // its size; lists are cut into nodes as they grow. Big hashes and sets lie in the order of a random seed.
-        let is_compact = ["listpack", "ziplist", "intset"].contains(&&found.encoding[..]);
-        if found.entry.kind == "string" || is_compact && found.encoding == expected.encoding {
-            assert_eq!(found.dump, expected.dump, "{how}: {}", shown(key));
-        }
-    }
+    testkit::held(server, DATABASES)
 }
 
 fn seed() -> u64 {

@@ -26,7 +26,8 @@ fn bad_arguments_are_refused_at_load_with_the_reason_in_the_log() {
             (
                 "retention 30",
                 "not loaded: unknown argument 'retention': the arguments are retention-days number, once-days number, \
-                 seal-max-keys number, max-future-ms number, refused-keys number, cl-throttle yes|no",
+                 seal-max-keys number, max-future-ms number, refused-keys number, cl-throttle yes|no, \
+                 always-replicate yes|no",
             ),
             ("retention-days", "not loaded: retention-days needs a value: a whole number from 0 to 36525"),
             ("retention-days -1", "not loaded: retention-days must be a whole number from 0 to 36525, not '-1'"),

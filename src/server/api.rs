@@ -84,6 +84,7 @@ required! {
     RedisModule_RegisterCommandFilter
     RedisModule_RegisterInfoFunc
     RedisModule_Replicate
+    RedisModule_ReplicateVerbatim
     RedisModule_ReplyWithArray
     RedisModule_ReplyWithError
     RedisModule_ReplyWithLongLong

@@ -13,6 +13,7 @@ use redis_module::raw::{self, RedisModuleString};
 use super::api::api;
 use super::context::{Context, facts};
 use super::key::{Any, Hash, Key, List, SortedSet, Text, ValueType, Writable};
+use super::listeners;
 use super::string::{Constant, OwnedStr, Str};
 
 static ZERO: Constant = Constant::new("0");
@@ -241,9 +242,32 @@ impl Fields<'_> {
 }
 
 impl Effect<'_> {
-    /// Tells replicas and the AOF.
+    /// Tells replicas and the AOF, if there are any.
     #[inline]
     fn replicate(&self, ctx: Context<'_>, key: Str<'_>) {
+        if listeners::nobody() {
+            listeners::count_changes(ctx, self.commands());
+        } else {
+            listeners::note_told();
+            self.put_into_words(ctx, key);
+        }
+    }
+
+    /// As how many core commands it is replicated.
+    #[inline]
+    fn commands(&self) -> usize {
+        let chunked = match self {
+            Self::HashSet(fields) => fields.pairs().len(),
+            Self::SortedSetAddNew(_, members) | Self::SortedSetRemove(members) => members.len(),
+            Self::SortedSetScores(members) => members.len(),
+            Self::SortedSetCounts(counts) => counts.len(),
+            Self::ListPush(elements) => elements.len(),
+            _ => 1,
+        };
+        chunked.div_ceil(MOST)
+    }
+
+    fn put_into_words(&self, ctx: Context<'_>, key: Str<'_>) {
         match self {
             Self::Set(value, Expiry::Keep) => {
                 Arguments::of(key).add(value.as_str()).add(KEEPTTL.get()).send(ctx, c"SET");

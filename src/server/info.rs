@@ -7,7 +7,7 @@ use redis_module::raw::RedisModuleInfoCtx;
 
 use super::api::api;
 
-/// A number that only grows while the module is loaded; it stops at 2⁶⁴ − 1.
+/// A number of INFO. One that counts only grows while the module is loaded, and stops at 2⁶⁴ − 1.
 pub(crate) struct Counter(AtomicU64);
 
 /// A counter and its name in INFO, to which the server puts the module's name and `_` first.
@@ -22,6 +22,11 @@ impl Counter {
     pub(crate) fn add(&self, n: u64) {
         let sum = self.0.load(Ordering::Relaxed).saturating_add(n);
         self.0.store(sum, Ordering::Relaxed);
+    }
+
+    /// Makes it `n`.
+    pub(super) fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
     }
 
     fn get(&self) -> u64 {

@@ -11,9 +11,10 @@ use super::command::{Family, Registration, add_category};
 use super::context::Context;
 use super::guard::guard;
 use super::info::{Field, write_section};
+use super::server_info::ServerInfo;
 use super::setting::{self, Setting};
 use super::string::Str;
-use super::{loading, log, wait};
+use super::{listeners, loading, log, wait};
 
 /// A module: its name, and lists of all that it brings.
 pub(crate) struct Module {
@@ -121,6 +122,7 @@ fn set_up(module: &'static Module, ctx: Context<'_>, arguments: &[Str<'_>]) -> R
         command.register(ctx)?;
     }
     wait::watch_cron(ctx)?;
+    listeners::watch(ctx);
     // The last step that may fail: Redis 6.2 leaves the filter of a load that failed where it is.
     loading::watch(ctx)?;
     LOADED.store((&raw const *module).cast_mut(), Ordering::Relaxed);
@@ -175,26 +177,7 @@ fn set_options(ctx: Context<'_>) {
 }
 
 fn is_valkey(ctx: Context<'_>) -> bool {
-    server_field(ctx, c"server_name").as_deref() == Some("valkey")
-}
-
-/// A field of the section `server` of INFO.
-fn server_field(ctx: Context<'_>, field: &CStr) -> Option<String> {
-    let get_info = api!(RedisModule_GetServerInfo);
-    // SAFETY: the context is that of the call, the section a C string.
-    let info = unsafe { get_info(ctx.raw(), c"server".as_ptr()) };
-    let get_field = api!(RedisModule_ServerInfoGetFieldC);
-    // SAFETY: `info` was just made; the field is a C string.
-    let text = unsafe { get_field(info, field.as_ptr()) };
-    let text = (!text.is_null()).then(|| {
-        // SAFETY: a field that is there is a C string that lives as long as `info`.
-        let text = unsafe { CStr::from_ptr(text) };
-        text.to_string_lossy().into_owned()
-    });
-    let free = api!(RedisModule_FreeServerInfo);
-    // SAFETY: `info` was made above with this context, and is freed once.
-    unsafe { free(ctx.raw(), info) };
-    text
+    ServerInfo::read(ctx, c"server").field(c"server_name") == Some(b"valkey")
 }
 
 unsafe extern "C" fn write_info(info: *mut RedisModuleInfoCtx, _for_crash_report: c_int) {

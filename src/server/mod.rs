@@ -13,10 +13,12 @@ mod events;
 mod guard;
 mod info;
 mod key;
+mod listeners;
 mod load;
 mod loading;
 mod log;
 mod queue;
+mod server_info;
 mod setting;
 mod string;
 mod timer;
@@ -30,6 +32,7 @@ pub(crate) use info::{Counter, Field};
 pub(crate) use key::{
     Access, Any, Hash, Key, List, Order, ReadOnly, ScanCursor, Set, SortedSet, Text, ValueType, Writable,
 };
+pub(crate) use listeners::{ALWAYS_REPLICATE, EFFECTS_REPLICATED};
 pub(crate) use load::{Module, export_module};
 pub(crate) use queue::{KeyQueue, MayTake, Queued, Ready};
 pub(crate) use setting::Setting;

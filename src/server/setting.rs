@@ -33,6 +33,11 @@ impl Setting {
         Self { name, values: Values::Number(range), load_only: false, default, value: AtomicI64::new(default) }
     }
 
+    /// A `yes` or `no`, by default `no`, that can be changed while the server runs.
+    pub(crate) const fn switch(name: &'static CStr) -> Self {
+        Self { name, values: Values::YesOrNo, load_only: false, default: 0, value: AtomicI64::new(0) }
+    }
+
     /// A `yes` or `no`, by default `no`, that is read when the module is loaded.
     pub(crate) const fn load_switch(name: &'static CStr) -> Self {
         Self { name, values: Values::YesOrNo, load_only: true, default: 0, value: AtomicI64::new(0) }

@@ -18,6 +18,7 @@ use super::api::{api, ok};
 use super::context::Context;
 use super::error::Error;
 use super::guard::{guard, guard_command};
+use super::listeners;
 use super::loading;
 use super::queue::{self, MayTake};
 use super::string::{OwnedStr, Str};
@@ -210,6 +211,7 @@ unsafe extern "C" fn on_cron(ctx: *mut RedisModuleCtx, _: raw::RedisModuleEvent,
         let ctx = unsafe { Context::from_raw(ctx) };
         loading::end(ctx);
         let now = Instant::now();
+        listeners::ask(ctx, now);
         queue::try_overdue(ctx, now);
         for state in queues().values_mut().filter(|state| state.try_by.is_some_and(|by| by <= now)) {
             state.try_by = None;
@@ -267,7 +269,7 @@ unsafe extern "C" fn retry<W: Waiting>(
             // SAFETY: the server passed the words of the client's call.
             if unsafe { ctx.is_permitted(words, count) } { Ok(true) } else { Err(Error::NoPermission) }
         };
-        let retried = guard_command(|| waiting.retry(ctx, by_clock, &may_take));
+        let retried = listeners::outside_of_commands(|| guard_command(|| waiting.retry(ctx, by_clock, &may_take)));
         match retried {
             Ok(Retried::Served) => ok(),
             Err(error) => {

@@ -20,12 +20,14 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+pub use held::{Held, assert_same, held};
 pub use redis::Value;
 
 pub mod blocked;
 pub mod catalogue;
 pub mod cluster;
 pub mod database;
+mod held;
 pub mod ledger;
 pub mod load;
 pub mod machine;
