@@ -95,23 +95,26 @@ impl Command for MeterHit {
         let is_settled = is_open && counts.expiry() == hit.retention.expire_at;
         let before = found.tally();
 
-        // Most hits have none of the options that need more keys, and change none but the day's.
-        if is_settled && request.is_plain() {
-            let Outcome::Counted(after) = decide(request.n, before, false, &[]).map_err(tally_error)? else {
-                reply(ctx, &request, before, &Outcome::Looked, None);
-                return Ok(());
-            };
-            if !is_last(&counts, after) {
-                if let Some(change) = save(counts, hour, after, None) {
-                    change.tell(ctx);
-                }
-                ctx.signal_modified(request.key);
-                count_hits(request.n);
-                reply(ctx, &request, after, &Outcome::Counted(after), None);
-                return Ok(());
-            }
+        if !is_settled || request.has_extras() {
+            return hit.run(&request, counts, before, is_settled);
         }
-        hit.run(&request, counts, before, is_settled)
+        // Most hits change no more than the two counts.
+        let caps = hit.caps(&request.caps, before)?;
+        let outcome = decide(request.n, before, false, &caps).map_err(tally_error)?;
+        let Outcome::Counted(after) = outcome else {
+            reply(ctx, &request, before, &outcome, remaining(&caps, 0));
+            return Ok(());
+        };
+        if is_last(&counts, after) {
+            return hit.run(&request, counts, before, is_settled);
+        }
+        if let Some(change) = save(counts, hour, after, None) {
+            change.tell(ctx);
+        }
+        ctx.signal_modified(request.key);
+        count_hits(request.n);
+        reply(ctx, &request, after, &outcome, remaining(&caps, request.n));
+        Ok(())
     }
 }
 
@@ -202,8 +205,8 @@ impl<'a> Hit<'a> {
 
     /// What was counted in a span that the hit's day is in, what was sealed or dropped included.
     fn counted(&self, from: Day, to: Day, before: Tally) -> Result<i128, Error> {
-        let counts = month::counts(self.ctx, self.meter, from, to, Some(self.day))?;
-        Ok(counts.values().map(|&count| i128::from(count)).sum::<i128>() + i128::from(before.day))
+        let others = month::sum(self.ctx, self.meter, from, to, self.day)?;
+        Ok(others + i128::from(before.day))
     }
 
     fn ensure_near(&self, since: Day) -> Result<(), Error> {
@@ -279,17 +282,7 @@ impl<'a> Hit<'a> {
         }
         let after = find(&counts, self.hour)?.tally().plus(n).map_err(tally_error)?;
 
-        let index = match (plan.day_goes, plan.touches_index) {
-            // Both were checked; what another module has made of them since is not the hit's to mend.
-            (true, _) => IndexChange::remove(ctx, meter, &[day]).ok(),
-            (false, true) => {
-                let kept_from = self.retention.kept_from.filter(|_| !counts.exists());
-                let index = IndexChange::hold(ctx, meter, &[day]);
-                let index = index.and_then(|index| index.expiring(ctx, meter, day, expire_at));
-                index.ok().map(|index| index.clearing(ctx, meter, kept_from))
-            }
-            _ => None,
-        };
+        let kept_from = self.retention.kept_from.filter(|_| !counts.exists());
         let ids = plan.day_goes.then(|| meter.unique_key(day));
         let mut changes: Vec<Change<'_>> = Vec::new();
         let Extras { breakdown, unique, event } = extras;
@@ -301,6 +294,17 @@ impl<'a> Hit<'a> {
         }
         changes.extend(event.as_ref().and_then(Event::expire));
         changes.extend(ids.as_ref().and_then(|ids| walk::delete(ctx, ids)));
+        // Last: a key that the server has made above would have it opened again.
+        let index = match (plan.day_goes, plan.touches_index) {
+            // It was checked; what another module has made of it since is not the hit's to mend.
+            (true, _) => IndexChange::remove(ctx, meter, &[day]).ok(),
+            (false, true) => {
+                let index = IndexChange::hold(ctx, meter, &[day]);
+                let index = index.and_then(|index| index.expiring(ctx, meter, day, expire_at));
+                index.ok().map(|index| index.clearing(ctx, meter, kept_from))
+            }
+            _ => None,
+        };
         changes.extend(index.and_then(IndexChange::commit));
         tell(ctx, changes.iter());
         // Whoever watches or caches the meter does so by its key.
@@ -389,9 +393,9 @@ impl<'a> Request<'a> {
         Ok(())
     }
 
-    /// Whether it touches no more than the counts of the day and the hour.
-    fn is_plain(&self) -> bool {
-        self.paths.is_empty() && self.unique.is_none() && self.once.is_none() && self.caps.is_empty()
+    /// Whether it writes more keys than that of the counts.
+    fn has_extras(&self) -> bool {
+        !self.paths.is_empty() || self.unique.is_some() || self.once.is_some()
     }
 
     /// The instant to count at.

@@ -40,14 +40,14 @@ pub(crate) enum Fields<'a> {
 
 /// One core command, done to one key; of many fields or members, as many commands as they need.
 pub(crate) enum Effect<'a> {
-    /// `SET key value KEEPTTL`, or with `PXAT`. A new key needs an expiry.
-    Set(OwnedStr, Expiry),
+    /// `SET key integer KEEPTTL`, or with `PXAT`. A new key needs an expiry.
+    Set(i64, Expiry),
     /// `HSET key field value [field value …]`
     HashSet(Fields<'a>),
     /// `HDEL key field [field …]`
     HashDelete(Vec<Str<'a>>),
     /// `ZADD key score member [score member …]`
-    SortedSetScores(Vec<(OwnedStr, i64)>),
+    SortedSetScores(Vec<Scored>),
     /// `ZADD key score member [member …]`, all with the same score, of members that are not there
     SortedSetAddNew(i64, Vec<OwnedStr>),
     /// `ZADD key count member [count member …]`
@@ -64,6 +64,14 @@ pub(crate) enum Effect<'a> {
     Expire(Option<Millis>),
     /// `UNLINK key`
     Delete,
+}
+
+/// A member of a sorted set, and the score that it is to have.
+pub(crate) struct Scored {
+    pub(crate) member: OwnedStr,
+    pub(crate) score: i64,
+    /// Whether it is not there.
+    pub(crate) is_new: bool,
 }
 
 /// A member of a sorted set of counts, and its count before and after.
@@ -111,7 +119,7 @@ impl Writes for Text {
     #[inline(always)]
     fn write(key: &Key<'_, Self, Writable>, effect: &Effect<'_>) {
         if let Effect::Set(value, expiry) = effect {
-            key.set(value);
+            key.set(*value);
             if let Expiry::At(at) = *expiry {
                 key.set_expiry(Some(at));
             }
@@ -140,7 +148,10 @@ impl Writes for SortedSet {
     fn write(key: &Key<'_, Self, Writable>, effect: &Effect<'_>) {
         match effect {
             Effect::SortedSetScores(members) => {
-                members.iter().for_each(|(member, score)| key.add(*score, member.as_str()));
+                members.iter().for_each(|scored| match scored.is_new {
+                    true => key.add_new(scored.score, scored.member.as_str()),
+                    false => key.add(scored.score, scored.member.as_str()),
+                });
             }
             Effect::SortedSetAddNew(score, members) => {
                 members.iter().for_each(|member| key.add_new(*score, member.as_str()));
@@ -270,10 +281,11 @@ impl Effect<'_> {
     fn put_into_words(&self, ctx: Context<'_>, key: Str<'_>) {
         match self {
             Self::Set(value, Expiry::Keep) => {
+                let value = OwnedStr::from_integer(*value);
                 Arguments::of(key).add(value.as_str()).add(KEEPTTL.get()).send(ctx, c"SET");
             }
             Self::Set(value, Expiry::At(at)) => {
-                let at = OwnedStr::from_integer(at.0);
+                let [value, at] = [*value, at.0].map(OwnedStr::from_integer);
                 Arguments::of(key).add(value.as_str()).add(PXAT.get()).add(at.as_str()).send(ctx, c"SET");
             }
             Self::HashSet(fields) => {
@@ -297,7 +309,7 @@ impl Effect<'_> {
                 }
             }
             Self::SortedSetScores(members) => {
-                replicate_scores(ctx, key, members.iter().map(|(member, score)| (member.as_str(), *score)));
+                replicate_scores(ctx, key, members.iter().map(|scored| (scored.member.as_str(), scored.score)));
             }
             Self::SortedSetCounts(counts) => {
                 replicate_scores(ctx, key, counts.iter().map(|counted| (counted.member, counted.after)));

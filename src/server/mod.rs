@@ -26,7 +26,7 @@ mod wait;
 
 pub(crate) use command::{Arg, Command, Family, KeyUse, Keys, Kind, Registration, Spec};
 pub(crate) use context::{Context, facts};
-pub(crate) use effect::{Change, CoreCommand, Counted, Effect, Expiry, Fields, effects, tell};
+pub(crate) use effect::{Change, CoreCommand, Counted, Effect, Expiry, Fields, Scored, effects, tell};
 pub(crate) use error::{Error, Shown};
 pub(crate) use info::{Counter, Field};
 pub(crate) use key::{

@@ -63,8 +63,15 @@ pub(crate) fn total<A: Access>(day: &Key<'_, Hash, A>) -> Result<Option<i64>, Er
 /// # Errors
 /// A key of another type, a field that holds no count, or [`Error::TryAgain`].
 pub(crate) fn total_of(ctx: Context<'_>, meter: Meter<'_>, day: Day) -> Result<i64, Error> {
-    let name = meter.day_key(day);
-    let counts = meter.read::<Hash>(ctx, &name)?;
+    total_at(ctx, meter, &meter.day_key(day))
+}
+
+/// The total of the day of a meter whose key this is; 0 if it is not there.
+///
+/// # Errors
+/// As [`total_of`].
+pub(crate) fn total_at(ctx: Context<'_>, meter: Meter<'_>, name: &OwnedStr) -> Result<i64, Error> {
+    let counts = meter.read::<Hash>(ctx, name)?;
     Ok(total(&counts)?.unwrap_or(0))
 }
 

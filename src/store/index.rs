@@ -3,11 +3,11 @@
 //!
 //! It expires with the last of its days: never, while one of them does not expire; else no sooner than any of them.
 
-use redis_meter_core::calendar::Day;
+use redis_meter_core::calendar::{Day, MILLIS_PER_DAY};
 use redis_meter_core::time::Millis;
 
 use crate::server::{
-    Access, Any, Change, Context, Effect, Error, Key, Order, OwnedStr, Shown, SortedSet, Str, Writable, effects,
+    Access, Any, Change, Context, Effect, Error, Key, Order, OwnedStr, Scored, Shown, SortedSet, Str, Writable, effects,
 };
 
 use super::meter::Meter;
@@ -33,8 +33,13 @@ pub(crate) fn check(ctx: Context<'_>, meter: Meter<'_>) -> Result<(), Error> {
 
 fn check_ends<A: Access>(index: &Key<'_, SortedSet, A>) -> Result<(), Error> {
     let mut foreign = None;
-    for order in [Order::Ascending, Order::Descending] {
-        let mut left = LOOKED_AT;
+    let len = index.len();
+    let all = (len <= 2 * LOOKED_AT).then_some((Order::Ascending, len));
+    let ends = [(Order::Ascending, LOOKED_AT), (Order::Descending, LOOKED_AT)];
+    for &(order, mut left) in all.as_slice().iter().chain(ends.iter().filter(|_| all.is_none())) {
+        if left == 0 {
+            break;
+        }
         index.each_scored(order, f64::NEG_INFINITY, f64::INFINITY, |member, _| {
             left -= 1;
             if Day::parse_digits(&member).is_none() {
@@ -58,7 +63,7 @@ fn no_index(key: Str<'_>, member: &[u8]) -> Error {
 /// A change to the index, checked and ready to be made.
 pub(crate) struct IndexChange<'a> {
     index: Key<'a, SortedSet, Writable>,
-    add: Vec<Day>,
+    add: Vec<Scored>,
     remove: Vec<OwnedStr>,
     expire: Option<Option<Millis>>,
 }
@@ -71,8 +76,13 @@ impl<'a> IndexChange<'a> {
     pub(crate) fn hold(ctx: Context<'a>, meter: Meter<'a>, days: &[Day]) -> Result<Self, Error> {
         let index = Key::<SortedSet, Writable>::open(ctx, meter.key())?;
         check_ends(&index)?;
-        let is_right = |day: &&Day| index.score(OwnedStr::new(&day.digits()).as_str()) == Some(f64::from(day.number()));
-        let add = days.iter().filter(|day| !is_right(day)).copied().collect();
+        let entry = |day: &Day| {
+            let member = OwnedStr::new(&day.digits());
+            let before = index.score(member.as_str());
+            let is_right = before == Some(f64::from(day.number()));
+            (!is_right).then(|| Scored { member, score: i64::from(day.number()), is_new: before.is_none() })
+        };
+        let add = days.iter().filter_map(entry).collect();
         Ok(Self { index, add, remove: Vec::new(), expire: None })
     }
 
@@ -129,9 +139,7 @@ impl<'a> IndexChange<'a> {
     /// Makes the change.
     pub(crate) fn commit(self) -> Option<Change<'a>> {
         let Self { index, add, remove, expire } = self;
-        let members: Vec<(OwnedStr, i64)> =
-            add.iter().map(|day| (OwnedStr::new(&day.digits()), i64::from(day.number()))).collect();
-        let add = (!members.is_empty()).then_some(Effect::SortedSetScores(members));
+        let add = (!add.is_empty()).then_some(Effect::SortedSetScores(add));
         let remove = (!remove.is_empty()).then_some(Effect::SortedSetRemove(remove));
         index.change(effects([add, remove, expire.map(Effect::Expire)]))
     }
@@ -171,7 +179,8 @@ fn last_expiry(
 pub(crate) fn days(ctx: Context<'_>, meter: Meter<'_>, from: Day, to: Day) -> Result<Vec<Day>, Error> {
     let index = Key::<SortedSet>::read(ctx, meter.key())?;
     check_ends(&index)?;
-    let (mut days, mut foreign) = (Vec::new(), None);
+    let span = usize::try_from((to.end().0 - from.end().0) / MILLIS_PER_DAY + 1).unwrap_or_default();
+    let (mut days, mut foreign) = (Vec::with_capacity(span.min(index.len())), None);
     index.each_scored(Order::Ascending, f64::from(from.number()), f64::from(to.number()), |member, score| {
         match Day::parse_digits(&member) {
             // An entry with another score than its own is mended by the day's next hit.

@@ -40,6 +40,21 @@ fn of_day<const N: usize>(mut rest: [u8; N], day: Day) -> [u8; N] {
     rest
 }
 
+/// The names of the keys of days' counts, of which all but the date is put together once.
+pub(crate) struct DayKeys {
+    name: Vec<u8>,
+    /// Where the date begins.
+    date: usize,
+}
+
+impl DayKeys {
+    /// The key of a day's counts, `K:day:20220809`.
+    pub(crate) fn of(&mut self, day: Day) -> OwnedStr {
+        self.name[self.date..].copy_from_slice(&day.digits());
+        OwnedStr::new(&self.name)
+    }
+}
+
 /// Names up to this length are put together on the stack.
 const SHORT: usize = 256;
 
@@ -67,6 +82,13 @@ impl<'a> Meter<'a> {
     /// The key of a day's counts, `K:day:20220809`.
     pub(crate) fn day_key(&self, day: Day) -> OwnedStr {
         self.rest_key(&day_rest(day))
+    }
+
+    /// The same, for many days.
+    pub(crate) fn day_keys(&self) -> DayKeys {
+        let mut name = self.name_start();
+        name.extend_from_slice(&day_rest(Day::FIRST));
+        DayKeys { date: name.len() - Day::FIRST.digits().len(), name }
     }
 
     /// The key of the ids of events that were counted in a day, `K:day:20220809:once`.

@@ -114,17 +114,38 @@ pub(crate) fn counts(
     except: Option<Day>,
 ) -> Result<Counts, Error> {
     let mut counts = sealed(ctx, meter, from, to)?;
+    let mut names = meter.day_keys();
     for held in index::days(ctx, meter, from, to)? {
         if Some(held) == except {
             continue;
         }
-        let total = day::total_of(ctx, meter, held)?;
+        let total = day::total_at(ctx, meter, &names.of(held))?;
         if total > 0 {
             let count = counts.entry(held).or_insert(0);
             *count = count.checked_add(total).ok_or_else(|| too_large(held))?;
         }
     }
     Ok(counts)
+}
+
+/// What was counted in the days from `from` to `to`, what was sealed or dropped included; of `except` only that.
+///
+/// # Errors
+/// As [`counts`].
+pub(crate) fn sum(ctx: Context<'_>, meter: Meter<'_>, from: Day, to: Day, except: Day) -> Result<i128, Error> {
+    let sealed = sealed(ctx, meter, from, to)?;
+    let mut sum: i128 = sealed.values().map(|&count| i128::from(count)).sum();
+    let mut names = meter.day_keys();
+    for held in index::days(ctx, meter, from, to)? {
+        if held != except {
+            let total = day::total_at(ctx, meter, &names.of(held))?;
+            if sealed.get(&held).is_some_and(|before| before.checked_add(total).is_none()) {
+                return Err(too_large(held));
+            }
+            sum += i128::from(total);
+        }
+    }
+    Ok(sum)
 }
 
 #[cold]

@@ -16,7 +16,7 @@ pub(crate) const MOST_LEVELS: usize = 8;
 
 /// The rest of the name of the set of the first level, after `K:`.
 pub(crate) fn first_level(day: Day) -> Vec<u8> {
-    let mut rest = Vec::new();
+    let mut rest = Vec::with_capacity(b"day:20220809:path".len());
     append_first_level(&mut rest, day);
     rest
 }
@@ -88,7 +88,7 @@ struct CountedSet<'a> {
 
 /// The names of the sets that some paths lead through, each once, with what leads to it.
 pub(crate) fn set_names<'a>(meter: Meter<'_>, day: Day, paths: &'a [Vec<Str<'a>>]) -> Vec<(OwnedStr, &'a [Str<'a>])> {
-    let mut names: Vec<(OwnedStr, &[Str<'_>])> = Vec::new();
+    let mut names: Vec<(OwnedStr, &[Str<'_>])> = Vec::with_capacity(paths.iter().map(Vec::len).sum());
     for path in paths {
         let mut name = meter.name_start();
         append_first_level(&mut name, day);
@@ -124,7 +124,7 @@ impl<'a> Breakdown<'a> {
         let mut sets = Vec::with_capacity(names.len());
         for (name, above) in names {
             let set = meter.write::<SortedSet>(ctx, name)?;
-            let mut members: Vec<(Str<'_>, i64)> = Vec::new();
+            let mut members: Vec<(Str<'_>, i64)> = Vec::with_capacity(paths.len());
             for path in paths.iter().filter(|path| path.len() > above.len() && is_same(&path[..above.len()], above)) {
                 let member = path[above.len()];
                 if members.iter().all(|(known, _)| known.bytes() != member.bytes()) {
@@ -204,8 +204,8 @@ impl<'a> Breakdown<'a> {
             let emptied = members.iter().filter(|(_, count)| count + n == 0);
             let goes: Vec<OwnedStr> = emptied.map(|(member, _)| OwnedStr::new(member.bytes())).collect();
             let stays = members.iter().filter(|(_, count)| count + n != 0);
-            let counts: Vec<Counted<'_>> =
-                stays.map(|&(member, count)| Counted { member, before: count, after: count + n }).collect();
+            let mut counts = Vec::with_capacity(members.len());
+            counts.extend(stays.map(|&(member, count)| Counted { member, before: count, after: count + n }));
             let is_last = counts.is_empty() && set.len() == goes.len();
             let expiry = expire_at.filter(|&at| !is_last && set.expiry() != Some(at));
             changes.extend(set.change(effects([

@@ -69,8 +69,10 @@ pub(crate) fn stale_keys(
     day: Day,
     expire_at: Option<Millis>,
 ) -> Result<(Vec<OwnedStr>, bool), Error> {
-    let place = (ctx.database(), meter.day_key(day).to_vec());
-    let begun = moving().remove(&place).filter(|(at, _)| *at == expire_at);
+    let place = || (ctx.database(), meter.day_key(day).to_vec());
+    // Most times none is being moved.
+    let begun = if moving().is_empty() { None } else { moving().remove(&place()) };
+    let begun = begun.filter(|(at, _)| *at == expire_at);
     let mut walk = begun.map_or_else(|| Walk::new(day), |(_, walk)| walk);
     let (mut keys, mut budget) = (Vec::new(), MOST_LOOKED_UP);
     while let Some(rest) = walk.next(ctx, meter, &mut budget)? {
@@ -80,7 +82,7 @@ pub(crate) fn stale_keys(
     if !done {
         let mut moving = moving();
         if moving.len() < MOST_MOVING {
-            moving.insert(place, (expire_at, walk));
+            moving.insert(place(), (expire_at, walk));
         }
     }
     Ok((keys, done))

@@ -5,7 +5,7 @@ use redis_meter_core::layout::parse_tat;
 use redis_meter_core::time::Nanos;
 
 use crate::server::{
-    Access, Change, Context, Effect, Error, Expiry, Key, OwnedStr, ReadOnly, Str, Text, Writable, effects,
+    Access, Change, Context, Effect, Error, Expiry, Key, ReadOnly, Str, Text, Writable, effects,
 };
 
 use super::expiry;
@@ -53,7 +53,7 @@ impl<'a> Tat<'a, Writable> {
             }
             (Next::Store(tat), _) => {
                 let expiry = expiry::due(self.key.expiry(), tat, tolerance).map_or(Expiry::Keep, Expiry::At);
-                self.key.change(effects([Some(Effect::Set(OwnedStr::from_integer(tat.0), expiry))]))
+                self.key.change(effects([Some(Effect::Set(tat.0, expiry))]))
             }
             (Next::Clear, _) => self.key.change(effects([Some(Effect::Delete)])),
         }

@@ -7,7 +7,7 @@ use redis_meter_core::layout::parse_count;
 use redis_meter_core::window::Window;
 
 use crate::server::{
-    Access, Change, Context, Effect, Error, Expiry, Key, OwnedStr, ReadOnly, Str, Text, Writable, effects,
+    Access, Change, Context, Effect, Error, Expiry, Key, ReadOnly, Str, Text, Writable, effects,
 };
 
 /// A window's key, and the window that it holds.
@@ -49,7 +49,7 @@ impl<'a> StoredWindow<'a, Writable> {
                     return self.key.change(effects([moved.map(|at| Effect::Expire(Some(at)))]));
                 }
                 let expiry = moved.map_or(Expiry::Keep, Expiry::At);
-                self.key.change(effects([Some(Effect::Set(OwnedStr::from_integer(after.count), expiry))]))
+                self.key.change(effects([Some(Effect::Set(after.count, expiry))]))
             }
             Next::Clear => self.key.change(effects([Some(Effect::Delete)])),
         }

@@ -2,9 +2,11 @@
 
 use std::slice;
 
+use redis_meter_core::number::format_integer;
+
 use super::super::api::api;
 use super::super::events;
-use super::super::string::{OwnedStr, Str};
+use super::super::string::OwnedStr;
 use super::{Access, Key, READ, Text, WRITE, Writable};
 
 impl<A: Access> Key<'_, Text, A> {
@@ -27,13 +29,15 @@ impl<A: Access> Key<'_, Text, A> {
 }
 
 impl Key<'_, Text, Writable> {
-    /// `SET key value KEEPTTL`. In place where the value has as many bytes as before.
+    /// `SET key integer KEEPTTL`. In place where the value has as many bytes as before.
     #[inline(always)]
-    pub(in crate::server) fn set(&self, value: &OwnedStr) {
-        if self.exists() && self.overwrite(value) {
+    pub(in crate::server) fn set(&self, value: i64) {
+        let mut digits = [0; 20];
+        let digits = format_integer(value, &mut digits);
+        if self.exists() && self.overwrite(digits) {
             return;
         }
-        self.replace(value.as_str());
+        self.replace(digits);
     }
 
     /// Whether the value could be put in the place of the old one.
@@ -55,11 +59,12 @@ impl Key<'_, Text, Writable> {
     /// Sets it as a new value, which leaves the server's statistics of lengths right; to change the length of the old
     /// one does not.
     #[cold]
-    fn replace(&self, value: Str<'_>) {
+    fn replace(&self, value: &[u8]) {
+        let value = OwnedStr::new(value);
         let expiry = self.expiry();
         let set = api!(RedisModule_StringSet);
         // SAFETY: the key is open for writing, the value a live string, which the server shares.
-        unsafe { set(self.handle(), value.raw()) };
+        unsafe { set(self.handle(), value.as_str().raw()) };
         if let Some(at) = expiry {
             let set = api!(RedisModule_SetAbsExpire);
             // SAFETY: the key is open for writing, and was set just now.
