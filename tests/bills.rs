@@ -153,7 +153,7 @@ impl Traffic {
         let held = self.model.held.get(&day).and_then(|hours| hours.get(&hour)).copied().unwrap_or(0);
         let line = format!("METER.HIT m AT {at} BY -2");
         if held < 2 {
-            assert!(self.redis.error(&line).starts_with("ERR BY takes back more"), "{line}");
+            assert!(self.redis.error(&line).starts_with("ERR BY would correct more"), "{line}");
             return;
         }
         assert_eq!(self.redis.ints(&line)[2], -2);

@@ -206,9 +206,9 @@ fn corrections_go_along_the_path_and_what_reaches_zero_is_removed() {
         redis.run(&format!("METER.HIT m AT {AT} PATH 2 a c"));
         let before = redis.contents();
         for (correction, error) in [
-            ("PATH 2 a b BY -4", "BY takes back more than was counted of path member 'b'"),
-            ("PATH 2 a d BY -1", "BY takes back more than was counted of path member 'd'"),
-            ("PATH 1 b BY -1", "BY takes back more than was counted of path member 'b'"),
+            ("PATH 2 a b BY -4", "BY would correct more than was counted of path member 'b'"),
+            ("PATH 2 a d BY -1", "BY would correct more than was counted of path member 'd'"),
+            ("PATH 1 b BY -1", "BY would correct more than was counted of path member 'b'"),
             // Its children would be counted nowhere, and found by nobody.
             (
                 "PATH 1 a BY -4",

@@ -72,7 +72,7 @@ fn events_are_remembered_until_their_day_ended_once_days_ago() {
         assert_eq!(
             error,
             format!(
-                "ERR ONCE: day {} ended once-days (3) ago or longer, so that the ids of its events are forgotten",
+                "ERR ONCE: day {} ended once-days (3) ago or longer, and its event ids are no longer stored",
                 date(oldest - 1)
             )
         );

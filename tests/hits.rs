@@ -89,7 +89,7 @@ fn what_a_path_refuses_leaves_the_others_untouched() {
         }
         for back in ["PATH 2 a b PATH 2 a none", "PATH 2 a b PATH 1 none"] {
             let error = redis.error(&format!("METER.HIT m AT {now} BY -1 {back}"));
-            assert_eq!(error, "ERR BY takes back more than was counted of path member 'none'");
+            assert_eq!(error, "ERR BY would correct more than was counted of path member 'none'");
             assert_eq!(redis.contents(), before, "{back}");
         }
     });

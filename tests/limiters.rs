@@ -187,7 +187,10 @@ fn mistakes_are_answered_with_the_argument_and_the_remedy() {
                 "CELL.MTHROTTLE a 1 1 60 1 b 1 1 60",
                 "ERR each limit is key max_burst count period quantity, five arguments; after the last one may come MS",
             ),
-            ("CELL.MTHROTTLE a 1 1 60 1 a 1 1 1 1", "ERR key 'a' is named twice: add up what is asked of it"),
+            (
+                "CELL.MTHROTTLE a 1 1 60 1 a 1 1 1 1",
+                "ERR key 'a' is named twice: name it once, with the sum of its quantities",
+            ),
             ("CELL.MTHROTTLE a 1 1 60 x", "ERR limit 1 of key 'a': quantity must be a 64-bit integer, not 'x'"),
         ] {
             assert_eq!(redis.error(command), error);

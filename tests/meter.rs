@@ -130,7 +130,7 @@ fn a_count_never_goes_below_zero_nor_past_the_largest_integer_nor_half_way() {
         let mut redis = server.connect();
         assert_eq!(
             redis.error(&format!("METER.HIT m AT {AT} BY -1")),
-            "ERR BY takes back more than was counted in that hour or day"
+            "ERR BY would correct more than was counted in that hour or day"
         );
         assert_eq!(redis.int("DBSIZE"), 0);
         redis.run(&format!("METER.HIT m AT {AT} BY 5"));
@@ -270,7 +270,7 @@ fn mistakes_are_answered_with_the_argument_and_the_remedy() {
             ),
             (
                 "METER.KPI m FROM 20220809 TO 20220809 BY HOUR PATH 1 a",
-                "ERR PATH has no hours: ask BY DAY, WEEK, MONTH or TOTAL",
+                "ERR PATH has no hours: use BY DAY, WEEK, MONTH or TOTAL",
             ),
             ("METER.KPI m BY YEAR", "ERR BY must be HOUR, DAY, WEEK, MONTH or TOTAL, not 'YEAR'"),
             (

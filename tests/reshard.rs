@@ -157,7 +157,7 @@ fn write(mut client: ClusterClient<'_>, writer: u64, now: i64, stop: &AtomicBool
                 Ok(_) => book.hit(meter, at, (endpoint, &user), -1),
                 // It was not counted there, or is sealed.
                 Err(error) => {
-                    assert!(error.contains("takes back more") || error.contains("would reach zero"), "{error}");
+                    assert!(error.contains("would correct more") || error.contains("would reach zero"), "{error}");
                 }
             },
             (2, _) if !sent.is_empty() => {

@@ -25,7 +25,7 @@ impl Limiter for CellLog {
         fast: false,
         fewest: 3,
         summary: c"Takes cells from an exact sliding window, which remembers each of them.",
-        complexity: c"O(log(N)) for each cell that is taken or leaves, where N is the number of cells held",
+        complexity: c"O(log(N)) for each cell that is taken or removed, where N is the number of cells stored",
         since: c"0.1.0",
         arguments: &[
             Arg::KEY,
@@ -39,7 +39,7 @@ impl Limiter for CellLog {
     const NAME: &'static str = "CELL.LOG";
     const RO_NAME: &'static CStr = c"cell.log_ro";
     const NUMBERS: usize = 2;
-    /// Each is a member of its own: so many take some ten milliseconds.
+    /// Each is a member of its own: together they take some ten milliseconds.
     const MOST_CELLS: i64 = 10_000;
 
     type Policy = Policy;

@@ -20,7 +20,7 @@ use super::limiter::{count_cells, parse_quantity, read_only, too_long};
 
 pub(crate) struct CellMthrottle;
 
-/// Its read-only twin.
+/// Its read-only variant.
 pub(crate) struct CellMthrottleRo;
 
 const SPEC: Spec = Spec {
@@ -52,7 +52,7 @@ const SPEC: Spec = Spec {
 /// The arguments of one limit.
 const EACH: i32 = 5;
 
-/// So many limits take some ten milliseconds.
+/// The most limits of a call: they take some ten milliseconds.
 const MOST_LIMITS: usize = 1_000;
 
 impl Command for CellMthrottle {
@@ -137,9 +137,10 @@ fn parse<'a>(arguments: &[Str<'a>]) -> Result<(Vec<Limit<'a>>, Unit), Error> {
     let mut keys: Vec<&[u8]> = limits.iter().map(|limit| limit.key.bytes()).collect();
     keys.sort_unstable();
     match keys.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(twice) => {
-            Err(Error::refused(format!("key {} is named twice: add up what is asked of it", Shown(twice[0]))))
-        }
+        Some(twice) => Err(Error::refused(format!(
+            "key {} is named twice: name it once, with the sum of its quantities",
+            Shown(twice[0])
+        ))),
         None => Ok((limits, unit)),
     }
 }

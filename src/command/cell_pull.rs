@@ -22,7 +22,7 @@ pub(crate) struct CellPull;
 
 const GRAMMAR: &str = "[COUNT n] [TIMEOUT seconds] [INTO list] [MS]";
 
-/// A call takes at most so many elements: they take some ten milliseconds.
+/// The most elements that a call takes: they take some ten milliseconds.
 const MOST_TAKEN: usize = 10_000;
 
 /// A cell for which clients waited counts as taken when it was due, if that was not longer ago.
@@ -57,7 +57,7 @@ impl Command for CellPull {
         let queue = WaitQueue::new(ctx, &[request.queue, request.limiter]);
         let now = ctx.now().nanos();
 
-        // Those who wait came first.
+        // Blocked clients came first.
         let pulled = if queue.is_empty() { request.take(ctx, now, now)? } else { request.look(ctx, now, now)?.none() };
 
         let next = Nanos(now.0.saturating_add(pulled.wait.0));
@@ -86,13 +86,13 @@ struct Request<'a> {
     unit: Unit,
 }
 
-/// What a look has found.
+/// What a dry run has found.
 struct Look<A> {
     /// Elements in the queue.
     there: usize,
     /// Cells that may be taken now.
     due: usize,
-    /// The span until one cell may be taken, if nobody takes any.
+    /// The span until one element may be taken, if no other call takes any.
     wait: Nanos,
     /// The limiter, and whether its state reaches too far ahead.
     tat: A,
@@ -153,7 +153,7 @@ impl<'a> Request<'a> {
         })
     }
 
-    /// What is there and due at `now` for who has waited since `since`.
+    /// What is there and due at `now` for a client that has been blocked since `since`.
     ///
     /// # Errors
     /// A key holds something else.

@@ -1,5 +1,5 @@
 //! What the commands of all limiters share: `key numbers… [quantity] [options] [MS]`, the five integers, and the
-//! read-only twin. A limiter adds its numbers, its state and its algorithm.
+//! read-only variant. A limiter adds its numbers, its state and its algorithm.
 //!
 //! What stands on the way of every call is inlined, here and where a limiter takes over: the compiler leaves functions of
 //! several callers alone, and their large results then go through memory. Measured, it is a fifth of a refused call.
@@ -25,11 +25,11 @@ pub(crate) trait Limiter {
     const SPEC: Spec;
     /// Its name as people write it.
     const NAME: &'static str;
-    /// The name of the twin that only looks.
+    /// The name of the read-only variant.
     const RO_NAME: &'static CStr;
     /// How many arguments stand between the key and the quantity.
     const NUMBERS: usize;
-    /// The most cells that a call may take or give back at once.
+    /// The most cells that a call may take or refund at once.
     const MOST_CELLS: i64 = i64::MAX;
     /// The options, for errors.
     const OPTIONS: &'static str = "[PARTIAL] [MS]";
@@ -77,7 +77,7 @@ pub(crate) trait Limiter {
 /// The command that takes from a limiter.
 pub(crate) struct Take<L>(PhantomData<L>);
 
-/// Its read-only twin: the same arguments and answer, nothing taken or repaired, on replicas too.
+/// Its read-only variant: the same arguments and reply, nothing taken or repaired, on replicas too.
 pub(crate) struct Peek<L>(PhantomData<L>);
 
 impl<L: Limiter> Command for Take<L> {
@@ -125,7 +125,7 @@ impl<L: Limiter> Command for Peek<L> {
     }
 }
 
-/// The description of a read-only twin.
+/// The description of a read-only variant.
 pub(super) const fn read_only(spec: Spec, name: &'static CStr) -> Spec {
     Spec {
         name,

@@ -27,7 +27,7 @@ impl Command for MeterCost {
         fast: false,
         fewest: 1,
         summary: c"Returns the count of a day or a span, and what it costs by flat rate, graduated or volume tiers.",
-        complexity: c"O(N) where N is the number of days held in the span",
+        complexity: c"O(N) where N is the number of days stored in the span",
         since: c"0.1.0",
         arguments: &[
             Arg::KEY,

@@ -1,6 +1,6 @@
 //! `METER.DAYS key`
 //!
-//! The days that are held, with their counts.
+//! The days that are stored, with their counts.
 
 use crate::server::{Arg, Command, Context, Error, Hash, Key, KeyUse, Keys, Spec, Str};
 use crate::stats;
@@ -19,7 +19,7 @@ impl Command for MeterDays {
         fast: false,
         fewest: 1,
         summary: c"Returns the days that a key holds, with their counts.",
-        complexity: c"O(N) where N is the number of days held",
+        complexity: c"O(N) where N is the number of days stored",
         since: c"0.1.0",
         arguments: &[Arg::KEY],
     };

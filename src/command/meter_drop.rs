@@ -75,5 +75,5 @@ impl Command for MeterDrop {
     }
 }
 
-/// A call drops no further day when so many keys were looked up: that takes some ten milliseconds.
+/// A call drops no further day after this number of look-ups: they take some ten milliseconds.
 const MOST_LOOKED_UP: u64 = 20_000;

@@ -39,7 +39,7 @@ const MOST_CAPS: usize = 4;
 /// The days of the longest month.
 const DAYS_OF_A_MONTH: i64 = 31;
 
-/// CAP SINCE reaches at most so many days back.
+/// The most days that CAP SINCE reaches back.
 const MOST_DAYS_BACK: i64 = 366;
 
 impl Command for MeterHit {
@@ -307,7 +307,7 @@ impl<'a> Hit<'a> {
         };
         changes.extend(index.and_then(IndexChange::commit));
         tell(ctx, changes.iter());
-        // Whoever watches or caches the meter does so by its key.
+        // `WATCH` and caches of the meter are by its key.
         ctx.signal_modified(meter.key());
         count_hits(n);
         Ok(Some(after))
@@ -572,14 +572,14 @@ fn remembered_until(day: Day, now: Millis) -> Result<Millis, Error> {
         return Ok(until);
     }
     Err(Error::refused(format!(
-        "ONCE: day {:08} ended once-days ({days}) ago or longer, so that the ids of its events are forgotten",
+        "ONCE: day {:08} ended once-days ({days}) ago or longer, and its event ids are no longer stored",
         day.number()
     )))
 }
 
 fn tally_error(error: TallyError) -> Error {
     match error {
-        TallyError::BelowZero => Error::refused("BY takes back more than was counted in that hour or day"),
+        TallyError::BelowZero => Error::refused("BY would correct more than was counted in that hour or day"),
         TallyError::TooLarge => Error::refused("the count would pass 9223372036854775807"),
     }
 }

@@ -18,7 +18,7 @@ pub(crate) struct MeterIndex;
 
 const GRAMMAR: &str = "FROM d TO d";
 
-/// Each day is looked up: so many take some ten milliseconds.
+/// The most days of a call; each is looked up, and together they take some ten milliseconds.
 const MOST_DAYS: u64 = DAYS_PER_CENTURY.cast_unsigned();
 
 impl Command for MeterIndex {

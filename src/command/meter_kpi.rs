@@ -24,7 +24,7 @@ impl Command for MeterKpi {
         fast: false,
         fewest: 1,
         summary: c"Returns the counts of a key for one day, or for a span by hour, day, week, month or in total.",
-        complexity: c"O(1) for a day, O(N) for a span, where N is the number of days held in it",
+        complexity: c"O(1) for a day, O(N) for a span, where N is the number of days stored in it",
         since: c"0.1.0",
         arguments: &[
             Arg::KEY,
@@ -147,7 +147,7 @@ impl<'a> Request<'a> {
             Some(When::Span { from, to }) => {
                 let (by, path) = (by.unwrap_or(Bucket::Day), path.unwrap_or_default());
                 if by == Bucket::Hour && !path.is_empty() {
-                    return Err(Error::refused("PATH has no hours: ask BY DAY, WEEK, MONTH or TOTAL"));
+                    return Err(Error::refused("PATH has no hours: use BY DAY, WEEK, MONTH or TOTAL"));
                 }
                 What::Span { from, to, by, path }
             }
@@ -167,7 +167,7 @@ struct DayReport {
     sealed: i64,
 }
 
-/// The counts of a day, all zero if it is not held; how many different ids, if any were given; and what was sealed of it.
+/// The counts of a day, all zero if it is not stored; the number of distinct ids, if any were given; and what was sealed of it.
 fn read_day(ctx: Context<'_>, meter: Meter<'_>, day: Day) -> Result<DayReport, Error> {
     // The index says nothing of this day, but a key of something else there is no meter.
     index::check(ctx, meter)?;

@@ -66,7 +66,7 @@ impl Command for MeterSeal {
     }
 }
 
-/// A batch is closed when so many keys were looked up for it: that takes some ten milliseconds.
+/// A batch is closed after this number of look-ups: they take some ten milliseconds.
 const MOST_LOOKED_UP: u64 = 20_000;
 
 /// The days up to `last` that go into one batch; and those before them that the index names but that are gone.

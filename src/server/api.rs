@@ -126,7 +126,7 @@ required! {
     RedisModule_ZsetScore
 }
 
-/// What the API answers when a call has worked.
+/// What the API returns when a call has worked.
 #[allow(clippy::cast_possible_truncation, reason = "a small constant that the bindings widen")]
 pub(super) const fn ok() -> c_int {
     raw::REDISMODULE_OK as c_int

@@ -174,7 +174,7 @@ impl Registration {
         Self { only_if: Some(setting), ..self }
     }
 
-    /// The command `C` and its read-only twin `Ro`.
+    /// The command `C` and its read-only variant `Ro`.
     pub(crate) const fn pair<C: Command, Ro: Command>() -> Self {
         Self { twin: Some(&const { Self::of::<Ro>() }), ..Self::of::<C>() }
     }

@@ -146,7 +146,7 @@ impl Context<'_> {
         }
     }
 
-    /// Tells who watches or caches `key` that it has changed.
+    /// Invalidates `WATCH` and client-side caches of `key`.
     pub(crate) fn signal_modified(self, key: Str<'_>) {
         let signal = api!(RedisModule_SignalModifiedKey);
         // SAFETY: the context is that of the running command, the key a live string.
@@ -329,7 +329,7 @@ impl CallReply {
     /// The integer that it is.
     pub(super) fn integer(&self) -> i64 {
         let integer = api!(RedisModule_CallReplyInteger);
-        // SAFETY: the reply is live; for one of another type the call answers the least integer.
+        // SAFETY: the reply is live; for one of another type the call returns the least integer.
         unsafe { integer(self.0.as_ptr()) }
     }
 
@@ -379,7 +379,7 @@ pub(crate) mod facts {
         /// Whether it is a node of a cluster.
         pub(crate) static ref CLUSTER: bool = {
             let flags = api!(RedisModule_GetContextFlags);
-            // SAFETY: without a context the call answers for the server alone.
+            // SAFETY: without a context the call returns what holds for the server alone.
             let flags: c_int = unsafe { flags(ptr::null_mut()) };
             flags & raw::REDISMODULE_CTX_FLAGS_CLUSTER.cast_signed() != 0
         };

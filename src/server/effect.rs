@@ -20,7 +20,7 @@ static ZERO: Constant = Constant::new("0");
 static KEEPTTL: Constant = Constant::new("KEEPTTL");
 static PXAT: Constant = Constant::new("PXAT");
 
-/// At most so many fields or members go into one replicated command.
+/// The most fields or members that go into one replicated command.
 const MOST: usize = 512;
 
 /// When a string expires after it is set.
@@ -89,7 +89,7 @@ const MOST_EFFECTS: usize = 4;
 /// The effects on one key, in order.
 pub(crate) type Effects<'a> = [Option<Effect<'a>>; MOST_EFFECTS];
 
-/// One key that has been written and closed, and of which nobody has been told.
+/// One key that has been written and closed, and not yet been told of.
 #[must_use = "replicas, watchers and subscribers must be told"]
 pub(crate) struct Change<'a> {
     key: Str<'a>,
@@ -213,7 +213,7 @@ impl<'a> Key<'a, List, Writable> {
     }
 }
 
-/// Tells replicas and the AOF, then who watches or caches the keys, then the subscribers of events. All keys must be
+/// Tells replicas and the AOF, then `WATCH` and client-side caches of the keys, then the subscribers of events. All keys must be
 /// closed.
 #[inline(always)]
 pub(crate) fn tell<'c, 'a: 'c>(ctx: Context<'_>, changes: impl Iterator<Item = &'c Change<'a>> + Clone) {
@@ -395,7 +395,7 @@ fn notify(ctx: Context<'_>, class: c_int, event: &CStr, key: Str<'_>) {
     unsafe { notify(ctx.raw(), class, event.as_ptr(), key.raw()) };
 }
 
-/// A core command that the API has no function for. The server runs it by name, tells who watches its key, and fires its
+/// A core command that the API has no function for. The server runs it by name, invalidates `WATCH` of its key, and fires its
 /// events at once: no key may be open.
 pub(crate) struct CoreCommand;
 

@@ -1,4 +1,4 @@
-//! What a command answers when it refuses to run.
+//! What a command returns when it refuses to run.
 
 use std::ffi::{CStr, CString};
 use std::fmt::{self, Display};

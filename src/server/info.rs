@@ -48,7 +48,7 @@ pub(super) unsafe fn write_section(info: *mut RedisModuleInfoCtx, name: &CStr, v
     unsafe { add_text(info, c"version".as_ptr(), version.as_ptr()) };
     let add_field = api!(RedisModule_InfoAddFieldULongLong);
     for (field, counter) in fields {
-        // SAFETY: as above. An error says that nobody asked for this section.
+        // SAFETY: as above. An error means that this section was not requested.
         unsafe { add_field(info, field.as_ptr(), counter.get()) };
     }
 }

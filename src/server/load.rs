@@ -159,7 +159,7 @@ const SKIP_COMMAND_VALIDATION: c_int = 1 << 4;
 const HANDLE_ATOMIC_SLOT_MIGRATION: c_int = 1 << 5;
 
 fn set_options(ctx: Context<'_>) {
-    // The module signals a change itself, so that a refused call wakes nobody. It has no state outside the keyspace, so
+    // The module signals a change itself, so that a refused call invalidates no `WATCH`. It has no state outside the keyspace, so
     // that a replica may serve reads while it loads, and slots may move in one step.
     let mut options = raw::REDISMODULE_OPTION_NO_IMPLICIT_SIGNAL_MODIFIED.cast_signed()
         | raw::REDISMODULE_OPTIONS_HANDLE_REPL_ASYNC_LOAD.cast_signed();

@@ -59,7 +59,7 @@ impl OwnedStr {
     /// A new string of these bytes.
     pub(crate) fn new(bytes: &[u8]) -> Self {
         let create = api!(RedisModule_CreateString);
-        // SAFETY: `bytes` is valid for its length; without a context the string is freed by nobody but us.
+        // SAFETY: `bytes` is valid for its length; without a context only we free the string.
         let raw = unsafe { create(ptr::null_mut(), bytes.as_ptr().cast(), bytes.len()) };
         // SAFETY: the string is new and ours, and no one else frees it.
         unsafe { Self::from_raw(raw) }

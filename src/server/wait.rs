@@ -56,7 +56,7 @@ pub(crate) enum Retried {
     WaitsForKey,
     /// It waits on, for this instant.
     WaitsUntil(Nanos),
-    /// Something is due, but now nobody may write.
+    /// Something is due, but the server allows no writes now.
     WritesRefused,
 }
 
@@ -94,7 +94,7 @@ fn queues() -> MutexGuard<'static, HashMap<WaitQueue, State>> {
 }
 
 impl WaitQueue {
-    /// The queue of those who wait for the same names, in the selected database.
+    /// The queue of the clients that are blocked on the same names, in the selected database.
     pub(crate) fn new(ctx: Context<'_>, names: &[Str<'_>]) -> Self {
         let mut bytes = ctx.database().to_le_bytes().to_vec();
         for name in names {
@@ -257,7 +257,7 @@ unsafe extern "C" fn retry<W: Waiting>(
             let queues = queues();
             let Some(state) = queues.get(queue) else { return !ok() };
             if state.not_before.is_some_and(|(at, pace)| ctx.now().nanos() < at && pace == waiting.pace()) {
-                // Somebody of the same pace was tried just now.
+                // A client of the same pace was tried just now.
                 return !ok();
             }
             (OwnedStr::new(&state.key), state.by_clock)

@@ -13,16 +13,16 @@ use crate::server::{
 use super::meter::Meter;
 use super::walk;
 
-/// At most so many entries of days that are gone are cleared away when a day is opened.
+/// The most entries of deleted days that are removed when a day is opened.
 const MOST_CLEARED: usize = 4;
 
-/// A hit that touches the index looks at so many entries of each end: if one is no date, the set is no index.
+/// A hit that changes the index reads this number of entries at each end: if one is no date, the set is no index.
 const LOOKED_AT: usize = 2;
 
-/// At most so many days are asked when they expire.
+/// The most days whose expiry is read.
 const MOST_ASKED: usize = 128;
 
-/// Makes sure that the key is no sorted set of somebody else.
+/// Makes sure that the key is no other program's sorted set.
 ///
 /// # Errors
 /// `K` is no sorted set, or has a member that is no date.

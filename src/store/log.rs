@@ -1,6 +1,6 @@
 //! A sliding log's state: a sorted set with one member for each taken cell, its time in microseconds the score. Members
 //! are named `<time>-<number>`, so that cells of the same microsecond are as many members. A set with members that are
-//! named otherwise is somebody else's.
+//! named otherwise is another program's.
 
 use redis_meter_core::answer::Next;
 use redis_meter_core::layout::Cell;
@@ -13,7 +13,7 @@ use crate::server::{
 
 use super::expiry;
 
-/// At most so many cells are trimmed by a call that takes fewer, and at most so many that lie ahead are moved back.
+/// The most cells that a call that takes fewer trims, and the most future cells that are moved to now.
 const MOST_MOVED: usize = 256;
 
 /// A log's key, open; the times of its oldest and newest cell.
@@ -103,7 +103,7 @@ impl<'a> StoredLog<'a, Writable> {
         foreign.map_or(Ok(members), Err)
     }
 
-    /// The names of so many new members of `now`. Most often there is no other of that microsecond; in a transaction,
+    /// The names of `cells` new members of `now`. Most often there is no other of that microsecond; in a transaction,
     /// whose time stands still, the numbers go on from the last one's.
     fn new_names(&self, now: Micros, cells: usize) -> Vec<OwnedStr> {
         let mut next = 0u64;

@@ -2,7 +2,7 @@
 //!
 //! | key | type | content |
 //! |---|---|---|
-//! | `K` | sorted set | the index: the days held, see `index` |
+//! | `K` | sorted set | the index: the days stored, see `index` |
 //! | `K:day:20220809` | hash | a day's counts, see `day` |
 //! | `K:day:20220809:path` | sorted set | members of its breakdown by count, see `path` |
 //! | `K:day:20220809:path:m1:m2` | sorted set | members below m2, which is below m1 |

@@ -1,5 +1,5 @@
 //! What was sealed or dropped of each day of a month: the hash `K:month:202208`, whose fields are days, `20220809`. With
-//! the days that are held it makes the counts that bills and caps need.
+//! the stored days it makes the counts that bills and caps need.
 //!
 //! A month is remembered for 400 days after its end, or after the last count was added if that is later. Those of the last
 //! 400 days and one month are found by their dates. One that is added to later than a month after its end is named by a field of the

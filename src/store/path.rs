@@ -147,7 +147,7 @@ impl<'a> Breakdown<'a> {
             let after = i128::from(count) + i128::from(n);
             let shown = Shown(member.bytes());
             if after < 0 {
-                return Err(Error::refused(format!("BY takes back more than was counted of path member {shown}")));
+                return Err(Error::refused(format!("BY would correct more than was counted of path member {shown}")));
             }
             if after > i128::from(HIGHEST_COUNT) {
                 return Err(Error::refused(format!("the count of path member {shown} would pass {HIGHEST_COUNT}")));

@@ -1,4 +1,4 @@
-//! How long a day is kept: until its end and so many days, by the config `retention-days`, or for ever.
+//! How long a day is kept: for `retention-days` days after its end, or forever.
 //!
 //! When the config has changed, or when other programs have written a day's keys, a day's next hits see to it that all
 //! its keys expire as they should: each hit moves a few, and the hash comes last, so that it shows whether all is done.
@@ -16,10 +16,10 @@ use crate::settings;
 use super::meter::Meter;
 use super::walk::{self, Walk};
 
-/// A hit looks up at most so many keys of its day.
+/// The most keys of its day that a hit looks up.
 const MOST_LOOKED_UP: u64 = 128;
 
-/// At most so many days are being moved at a time; the hits of others start from the front.
+/// The most days that are moved at a time; the hits of others start from the front.
 const MOST_MOVING: usize = 1_024;
 
 /// How long the day of a hit is kept.

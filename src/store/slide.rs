@@ -55,7 +55,7 @@ impl<'a> StoredSlide<'a, Writable> {
             }
             Next::Store(after) => {
                 let expiry = expiry::due(present, after.end(), after.period).map(|at| Effect::Expire(Some(at)));
-                // Within a window only the current count moves, but for what is given back.
+                // Within a window only the current count moves, except for refunds.
                 let fields = if before.is_some_and(|before| Slide { current: after.current, ..before } == after) {
                     vec![(CURRENT.get(), OwnedStr::from_integer(after.current))]
                 } else {

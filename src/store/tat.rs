@@ -4,9 +4,7 @@ use redis_meter_core::answer::Next;
 use redis_meter_core::layout::parse_tat;
 use redis_meter_core::time::Nanos;
 
-use crate::server::{
-    Access, Change, Context, Effect, Error, Expiry, Key, ReadOnly, Str, Text, Writable, effects,
-};
+use crate::server::{Access, Change, Context, Effect, Error, Expiry, Key, ReadOnly, Str, Text, Writable, effects};
 
 use super::expiry;
 
@@ -39,7 +37,7 @@ impl<'a, A: Access> Tat<'a, A> {
 
 impl<'a> Tat<'a, Writable> {
     /// Leaves the state that a decision at `now` asks for. A state that stays, but has no expiry, is given one: without
-    /// it the key would never go.
+    /// it the key would never be deleted.
     #[inline(always)]
     pub(crate) fn save(self, next: Next<Nanos>, now: Nanos, tolerance: Nanos) -> Option<Change<'a>> {
         match (next, self.value) {

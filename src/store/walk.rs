@@ -17,7 +17,7 @@ use super::day;
 use super::meter::{Meter, day_rest, unique_rest};
 use super::path::{self, MOST_LEVELS};
 
-/// A day that is held.
+/// A day that is stored.
 pub(crate) struct HeldDay {
     pub(crate) day: Day,
     /// The count of its hash.
@@ -26,7 +26,7 @@ pub(crate) struct HeldDay {
     pub(crate) keys: Vec<Vec<u8>>,
 }
 
-/// Whether a day is held: whether anything is counted in it.
+/// Whether a day is stored: whether anything is counted in it.
 ///
 /// # Errors
 /// [`Error::TryAgain`] if its keys may be elsewhere.
@@ -174,7 +174,7 @@ pub(crate) struct Finder<'a> {
     pub(crate) looked_up: u64,
 }
 
-/// Listing a key costs as much as looking up so many.
+/// Listing a key costs as much as this number of look-ups.
 const LISTING_COST: u64 = 3;
 
 impl<'a> Finder<'a> {
@@ -182,7 +182,7 @@ impl<'a> Finder<'a> {
         Self { ctx, meter, absence_is_sure: false, listed: None, looked_up: 0 }
     }
 
-    /// All keys of a day, if it is held.
+    /// All keys of a day, if it is stored.
     ///
     /// # Errors
     /// A key of another type, a count that is none, or [`Error::TryAgain`].

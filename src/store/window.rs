@@ -6,9 +6,7 @@ use redis_meter_core::answer::Next;
 use redis_meter_core::layout::parse_count;
 use redis_meter_core::window::Window;
 
-use crate::server::{
-    Access, Change, Context, Effect, Error, Expiry, Key, ReadOnly, Str, Text, Writable, effects,
-};
+use crate::server::{Access, Change, Context, Effect, Error, Expiry, Key, ReadOnly, Str, Text, Writable, effects};
 
 /// A window's key, and the window that it holds.
 pub(crate) struct StoredWindow<'a, A = ReadOnly> {

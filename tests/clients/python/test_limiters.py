@@ -160,7 +160,7 @@ class Limiters:
         in_ms = self.call("CELL.MTHROTTLE", "user", 2, 1, 3600, 1, "MS")
         self.assertTrue(3_540_000 < in_ms[0][3] <= 3_600_000, in_ms)
         self.assert_fails(
-            "key 'user' is named twice: add up what is asked of it",
+            "key 'user' is named twice: name it once, with the sum of its quantities",
             "CELL.MTHROTTLE", "user", 2, 1, 60, 1, "user", 2, 1, 60, 1,
         )  # fmt: skip
 
