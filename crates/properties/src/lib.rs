@@ -7,11 +7,13 @@
 #![allow(clippy::missing_panics_doc, reason = "to panic is how a property reports that it does not hold")]
 
 mod bytes;
+mod calls;
 mod layout;
 mod limiters;
 mod numbers;
 mod ranking;
 
+pub use calls::{hitters, leases, quota};
 pub use layout::{cell, member, state};
 pub use limiters::{gcra, log, slide, window};
 pub use numbers::{date, instant, number, period, price, tally};
@@ -21,16 +23,19 @@ pub use ranking::ranking;
 pub type Property = fn(&[u8]);
 
 /// Every property, with the name of its fuzz target and of its folder in `fuzz/corpus/`.
-pub const ALL: [(&str, Property); 14] = [
+pub const ALL: [(&str, Property); 17] = [
     ("cell", cell),
     ("date", date),
     ("gcra", gcra),
+    ("hitters", hitters),
     ("instant", instant),
+    ("leases", leases),
     ("log", log),
     ("member", member),
     ("number", number),
     ("period", period),
     ("price", price),
+    ("quota", quota),
     ("ranking", ranking),
     ("slide", slide),
     ("state", state),

@@ -143,6 +143,21 @@ fn a_release_that_comes_late_frees_nobody_elses_place() {
     assert_eq!(limiter.leases, Held::default());
 }
 
+/// Where others come first, the holder is told to ask again at once; where none is free, when one will be.
+#[test]
+fn a_refusal_tells_when_a_place_is_free_and_for_how_long_others_work() {
+    let mut limiter = Limiter::new(2);
+    let refused = |limiter: &Limiter| {
+        let policy = Policy { limit: limiter.limit, ttl: Millis(1_000) };
+        policy.refuse(&limiter.leases, Millis(limiter.now))
+    };
+    assert_eq!(refused(&limiter), Answer { retry_after: Some(Nanos(1)), ..answered(2, true, 0, None, 0) });
+    limiter.ask(1, 1_000);
+    assert_eq!(refused(&limiter), Answer { retry_after: Some(Nanos(1)), ..answered(2, true, 0, None, 1_000) });
+    limiter.ask(2, 3_000);
+    assert_eq!(refused(&limiter), answered(2, true, 0, Some(1_000), 3_000));
+}
+
 #[test]
 fn with_a_lowered_limit_nobody_is_evicted_and_several_leases_must_end() {
     let mut limiter = Limiter::new(4);
