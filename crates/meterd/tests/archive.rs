@@ -402,6 +402,43 @@ fn a_disk_that_is_full_is_an_error_and_loses_nothing() {
 }
 
 #[test]
+fn a_database_server_whose_disk_is_full_is_an_error_and_loses_nothing() {
+    const MEMBERS: usize = 120_000;
+    // All tables of MariaDB in one file that must not grow.
+    let shared = "--skip-innodb-file-per-table";
+    let full = [shared, "--innodb-data-file-path=ibdata1:12M:autoextend:max:30M"];
+    let roomy = [shared, "--innodb-data-file-path=ibdata1:12M:autoextend"];
+    for engine in [Engine::Postgres, Engine::MariaDb] {
+        let is_postgres = engine == Engine::Postgres;
+        let arguments = if is_postgres { &[][..] } else { &full };
+        let mut database = testkit::database::Database::start_with(engine, arguments);
+        let (server, archive) = (server(&[]), database.fresh());
+        run(&server, &archive, &["archive", "--once"]);
+        let mut redis = server.connect();
+        let script = "for i = 1, ARGV[1] do redis.call('ZADD', KEYS[1], i, string.rep('m', 60) .. i) end";
+        hit(&mut redis, b"big", AUGUST_9, 1, &[b"m"]);
+        let members = MEMBERS.to_string();
+        redis
+            .try_call(&[b"EVAL", script.as_bytes(), b"1", b"big:day:20220809:path", members.as_bytes()])
+            .expect("members");
+        if is_postgres {
+            // More than a segment of its log, which is 16 MB.
+            database.limit_files(Some(17 << 20));
+        }
+        let error = fails(&server, &archive, &["archive", "--once"]);
+        assert!(error.contains(if is_postgres { "could not extend file" } else { "is full" }), "{engine:?}: {error}");
+        assert!(hours(&archive).is_empty() && paths(&archive).is_empty());
+        if is_postgres {
+            database.limit_files(None);
+        } else {
+            database.restart_with(&roomy);
+        }
+        run(&server, &archive, &["archive", "--once"]);
+        assert_eq!(query(&archive, "SELECT COUNT(*) FROM meter_path"), [[Cell::Int(MEMBERS as i64 + 1)]]);
+    }
+}
+
+#[test]
 fn a_replica_must_have_a_batch_before_it_is_written() {
     let (server, folder) = (server(&[]), tempfile::tempdir().expect("a folder"));
     let archive = format!("sqlite:{}", folder.path().join("a.db").display());

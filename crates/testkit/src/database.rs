@@ -88,6 +88,13 @@ impl Database {
         self.launch();
     }
 
+    /// The same, with other further arguments.
+    pub fn restart_with(&mut self, arguments: &[&str]) {
+        self.kill();
+        self.arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        self.launch();
+    }
+
     /// Stops its process, which keeps its connections and does nothing, until it is told to go on.
     pub fn freeze(&self) -> Option<Frozen> {
         let child = self.child.as_ref()?;
@@ -95,6 +102,15 @@ impl Database {
         // A backend of PostgreSQL has a session of its own.
         let all = if self.engine == Engine::Postgres { children_of(pid) } else { Vec::new() };
         Some(Frozen::of(std::iter::once(pid).chain(all).collect()))
+    }
+
+    /// Lets the files of PostgreSQL grow to so many bytes at most from now on, or without end, as on a disk that is full:
+    /// for those who connect later.
+    pub fn limit_files(&self, bytes: Option<u64>) {
+        let process = self.child.as_ref().map_or(0, Child::id);
+        let limit = bytes.map_or("unlimited".to_owned(), |bytes| bytes.to_string());
+        // Its own user may change the soft limit.
+        run(as_user("postgres", Path::new("prlimit")).args(["--pid", &process.to_string(), &format!("--fsize={limit}:")]));
     }
 
     fn initialize(&self) {

@@ -32,6 +32,7 @@ pub mod ledger;
 pub mod load;
 pub mod machine;
 pub mod record;
+pub mod sentinel;
 pub mod spread;
 
 /// How long a server may take to do what it should do at once.

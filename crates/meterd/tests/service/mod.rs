@@ -1,8 +1,10 @@
 //! `meterd serve` as a process, and a client of HTTP/1.1 that shows every byte it gets.
 #![allow(dead_code, unreachable_pub, reason = "each test file includes this and uses a part of it")]
 
+pub mod traffic;
+
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -138,19 +140,29 @@ pub struct Connection(BufReader<TcpStream>);
 
 impl Connection {
     pub fn open(port: u16) -> Self {
-        let stream = TcpStream::connect(("127.0.0.1", port)).expect("a connection");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        stream.set_nodelay(true).expect("no delay");
-        Self(BufReader::new(stream))
+        Self::try_open(port).expect("a connection")
+    }
+
+    /// Opens one to a meterd that may be gone.
+    pub fn try_open(port: u16) -> io::Result<Self> {
+        let stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_nodelay(true)?;
+        Ok(Self(BufReader::new(stream)))
     }
 
     pub fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
+        self.try_send(method, path, headers, body).expect("a reply")
+    }
+
+    /// The same, of a meterd that may end meanwhile.
+    pub fn try_send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> io::Result<Reply> {
         let mut head = format!("{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {}\r\n", body.len());
         for (name, value) in headers {
             head += &format!("{name}: {value}\r\n");
         }
-        self.0.get_mut().write_all(&[head.as_bytes(), b"\r\n", body].concat()).expect("sent");
-        self.read(method == "HEAD")
+        self.0.get_mut().write_all(&[head.as_bytes(), b"\r\n", body].concat())?;
+        self.try_read(method == "HEAD")
     }
 
     /// Sends bytes as they are.
@@ -160,28 +172,37 @@ impl Connection {
 
     /// The next line of a stream.
     pub fn line(&mut self) -> String {
+        self.try_line().expect("a line")
+    }
+
+    fn try_line(&mut self) -> io::Result<String> {
         let mut line = String::new();
-        self.0.read_line(&mut line).expect("a line");
-        line
+        self.0.read_line(&mut line)?;
+        Ok(line)
     }
 
     pub fn read(&mut self, is_head: bool) -> Reply {
-        let status = self.line();
-        let status = status.split(' ').nth(1).unwrap_or_else(|| panic!("{status:?}")).parse().expect("a status");
+        self.try_read(is_head).expect("a reply")
+    }
+
+    fn try_read(&mut self, is_head: bool) -> io::Result<Reply> {
+        let status = self.try_line()?;
+        let broken = || io::Error::new(io::ErrorKind::UnexpectedEof, format!("{status:?}"));
+        let code = status.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or_else(broken)?;
         let mut headers = Vec::new();
         loop {
-            let line = self.line();
+            let line = self.try_line()?;
             let Some((name, value)) = line.trim_end().split_once(": ") else { break };
             headers.push((name.to_lowercase(), value.to_owned()));
         }
-        let mut reply = Reply { status, headers, body: String::new() };
+        let mut reply = Reply { status: code, headers, body: String::new() };
         let length = reply.header("content-length").map_or(0, |length| length.parse().expect("a length"));
         if !is_head && length > 0 {
             let mut body = vec![0; length];
-            self.0.read_exact(&mut body).expect("a body");
+            self.0.read_exact(&mut body)?;
             reply.body = String::from_utf8(body).expect("UTF-8");
         }
-        reply
+        Ok(reply)
     }
 }
 
