@@ -4,7 +4,7 @@ ifneq ($(same_toolchain),)
 export RUSTUP_TOOLCHAIN := $(same_toolchain)
 endif
 
-.PHONY: help demo run build test lint test-meterd bench-meterd page advisories fuzz soak dist draft-release bench bench-quick performance scale hot-key instructions leaks docs servers clients databases bench-archive meterd-tools setup foreign
+.PHONY: help demo run build test lint test-meterd bench-meterd page advisories fuzz soak soak-meterd dist draft-release bench bench-quick performance scale hot-key instructions leaks docs servers clients databases bench-archive meterd-tools setup foreign
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "make %-12s %s\n", $$1, $$2 }'
@@ -41,6 +41,9 @@ fuzz: setup ## search for inputs that break a property, a minute for each (METER
 
 soak: build servers ## everything at once on every server, ten minutes (METER_SOAK_SECONDS)
 	METER_SOAK_SECONDS=$${METER_SOAK_SECONDS:-600} cargo test --locked --test soak -- --nocapture
+
+soak-meterd: build servers ## meterd under traffic while it and Redis are killed, ten minutes (METER_SOAK_SECONDS)
+	METER_SOAK_SECONDS=$${METER_SOAK_SECONDS:-600} cargo test --locked -p meterd --test soak_meterd -- --nocapture
 
 bench: build servers ## the commands beside what they replace and beside redis-cell, as ratios
 	@scripts/fetch-redis-cell

@@ -110,7 +110,11 @@ impl Database {
         let process = self.child.as_ref().map_or(0, Child::id);
         let limit = bytes.map_or("unlimited".to_owned(), |bytes| bytes.to_string());
         // Its own user may change the soft limit.
-        run(as_user("postgres", Path::new("prlimit")).args(["--pid", &process.to_string(), &format!("--fsize={limit}:")]));
+        run(as_user("postgres", Path::new("prlimit")).args([
+            "--pid",
+            &process.to_string(),
+            &format!("--fsize={limit}:"),
+        ]));
     }
 
     fn initialize(&self) {

@@ -58,8 +58,6 @@ impl Sentinels {
 
     /// Has them replace a primary that lives.
     pub fn fail_over(&self) {
-        eventually("a failover begins", || {
-            self.all[0].connect().try_run(&format!("SENTINEL FAILOVER {NAME}")).is_ok()
-        });
+        eventually("a failover begins", || self.all[0].connect().try_run(&format!("SENTINEL FAILOVER {NAME}")).is_ok());
     }
 }

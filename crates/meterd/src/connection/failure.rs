@@ -24,10 +24,7 @@ impl Failure {
     /// What an error of the client library means for the command that met it.
     pub fn of(error: &RedisError) -> Self {
         match error.kind() {
-            ErrorKind::Server(_) | ErrorKind::Extension => {
-                let code = error.code().unwrap_or("ERR").to_owned();
-                Self::Refused { code, text: error.detail().unwrap_or_default().to_owned() }
-            }
+            ErrorKind::Server(_) | ErrorKind::Extension => Self::refused(error),
             ErrorKind::Io if error.is_connection_refusal() => Self::Down(error.to_string()),
             ErrorKind::ClusterConnectionNotFound
             | ErrorKind::InvalidClientConfig
@@ -36,6 +33,19 @@ impl Failure {
             | ErrorKind::EmptySentinelList => Self::Down(error.to_string()),
             _ => Self::Unknown(error.to_string()),
         }
+    }
+
+    /// What the server said. Of a pipeline or a transaction, the first of its commands that was refused says why: EXEC
+    /// itself says no more than that it did not run.
+    fn refused(error: &RedisError) -> Self {
+        let first = error.clone().into_server_errors().and_then(|errors| {
+            let (_, first) = errors.first()?;
+            Some((first.code().to_owned(), first.details().unwrap_or_default().to_owned()))
+        });
+        let (code, text) = first.unwrap_or_else(|| {
+            (error.code().unwrap_or("ERR").to_owned(), error.detail().unwrap_or_default().to_owned())
+        });
+        Self::Refused { code, text }
     }
 
     /// Whether Redis said that it can't do it now, and another try may succeed: it loads, a slot moves, a replica was

@@ -74,11 +74,15 @@ impl Traffic {
         Stop(self)
     }
 
+    pub fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
+    }
+
     /// Posts events of today and of the two days before, each until it is counted.
     pub fn post_events(&self, client: usize, seed: u64) {
         let (mut random, mut connection) = (Random::new(seed ^ (client as u64 + 1)), None);
         for number in 0.. {
-            if self.is_over.load(Ordering::Relaxed) {
+            if self.is_over() {
                 return;
             }
             let at = now_ms() - DAY_MS * i64::try_from(random.below(3)).expect("small");
@@ -99,7 +103,7 @@ impl Traffic {
     /// Posts sessions of today, each once: one whose answer is 504, or is lost, may have been counted.
     pub fn post_sessions(&self, client: usize) {
         let mut connection = None;
-        while !self.is_over.load(Ordering::Relaxed) {
+        while !self.is_over() {
             let body = json!({"app": APP, "node": 0, "timestamp": now_ms()}).to_string();
             let answer = self.post(&mut connection, client, "/counter", &body);
             let mut sessions = self.sessions.lock().expect("the sessions");
