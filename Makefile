@@ -9,7 +9,9 @@ endif
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "make %-12s %s\n", $$1, $$2 }'
 
-demo: build ## a day of hits, a breakdown, a bill and a limiter, in a server of its own
+demo: build ## a day of hits, a breakdown, a bill, a limiter, and meterd with its page, on a server of its own
+	@scripts/setup demo
+	cargo build --release --locked -p meterd --bin meterd
 	@scripts/with-server scripts/demo
 
 run: build ## a server with the module to play with
