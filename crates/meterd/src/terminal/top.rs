@@ -19,6 +19,7 @@ use tokio::time::sleep;
 use crate::archive::{Archive, Archiver, Options, shown};
 use crate::config::Config;
 use crate::connection::Redis;
+use crate::log;
 
 /// Between two readings.
 const EVERY: Duration = Duration::from_secs(1);
@@ -80,9 +81,11 @@ pub(super) async fn run(arguments: Arguments, config: Config) -> Result<ExitCode
         print!("{}", plain(&view));
         return view.error.map_or(Ok(ExitCode::SUCCESS), Err);
     }
+    log::keep_off_the_terminal(true);
     let mut terminal = ratatui::init();
     let outcome = show(&mut terminal, &mut reader, &mut view).await;
     ratatui::restore();
+    log::keep_off_the_terminal(false);
     outcome.map(|()| ExitCode::SUCCESS)
 }
 
@@ -188,37 +191,40 @@ impl Seen {
         let last = &self.rates[self.rates.len().saturating_sub(3)..];
         #[expect(clippy::cast_precision_loss, reason = "at most three")]
         let n = last.len().max(1) as f64;
-        last.iter().sum::<f64>() / n
+        last.iter().fold(0.0, |sum, rate| sum + rate) / n
     }
 
-    /// The rates as a line of bars, the highest at full height.
-    fn spark(&self) -> String {
+    /// The last `most` rates as a line of bars, the highest at full height.
+    fn spark(&self, most: usize) -> String {
         const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-        let highest = self.rates.iter().copied().fold(1.0, f64::max);
+        let rates = &self.rates[self.rates.len().saturating_sub(most)..];
+        let highest = rates.iter().copied().fold(1.0, f64::max);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 7")]
-        let bars = self.rates.iter().map(|rate| if *rate == 0.0 { ' ' } else { BARS[(rate / highest * 7.0) as usize] });
+        let bars = rates.iter().map(|rate| if *rate == 0.0 { ' ' } else { BARS[(rate / highest * 7.0) as usize] });
         bars.collect()
     }
 }
 
 fn draw(frame: &mut Frame<'_>, view: &View) {
     let refused = u16::try_from(view.refused.len()).unwrap_or(0);
-    let refused = if refused == 0 { 0 } else { refused + 2 };
+    let refused = if refused == 0 { 0 } else { refused + 1 };
     let [head, meters, limits] =
         Layout::vertical([Constraint::Length(2), Constraint::Min(3), Constraint::Length(refused)]).areas(frame.area());
-    let rate: f64 = view.meters.iter().map(Seen::rate).sum();
+    let rate = view.meters.iter().map(Seen::rate).fold(0.0, |sum, rate| sum + rate);
     let title = match &view.error {
         Some(error) => format!("meterd top · {error}"),
         None => format!("meterd top · {} meters · {rate:.0} hits/s · q ends", view.meters.len()),
     };
     frame.render_widget(Paragraph::new(Line::styled(title, Style::new().add_modifier(Modifier::BOLD))), head);
+    // Names come first: on 80 columns they have 32, and the bars eight.
+    let bars = meters.width.saturating_sub(80).clamp(8, 30);
     let rows = view.meters.iter().skip(view.from).take(usize::from(meters.height)).map(|seen| {
         Row::new([
             Cell::new(shown(&seen.name)),
             number(seen.today),
             number(seen.hour),
             Cell::new(Line::from(format!("{:.1}", seen.rate())).right_aligned()),
-            Cell::new(seen.spark()),
+            Cell::new(seen.spark(usize::from(bars))),
         ])
     });
     let titles = [
@@ -226,14 +232,14 @@ fn draw(frame: &mut Frame<'_>, view: &View) {
         Cell::new(Line::from("today").right_aligned()),
         Cell::new(Line::from("this hour").right_aligned()),
         Cell::new(Line::from("hits/s").right_aligned()),
-        Cell::new("half a minute"),
+        Cell::new("seconds"),
     ];
     let widths = [
         Constraint::Fill(1),
         Constraint::Length(14),
         Constraint::Length(12),
         Constraint::Length(10),
-        Constraint::Length(30),
+        Constraint::Length(bars),
     ];
     let reversed = Style::new().add_modifier(Modifier::REVERSED);
     frame.render_widget(Table::new(rows, widths).header(Row::new(titles).style(reversed)), meters);
