@@ -7,6 +7,7 @@ const Redis = createRequire(`${process.env.METER_CLIENTS}/`)("ioredis");
 const redis = new Redis(Number(process.env.METER_PORT));
 
 createServer(async (request, response) => {
+  if (request.method !== "POST") return response.end("ready\n");
   const parts = [];
   for await (const part of request) parts.push(part);
   const { app, node, timestamp } = JSON.parse(Buffer.concat(parts));

@@ -30,10 +30,8 @@ fn writer() -> OptionalWriter<Stderr> {
 pub fn start(level: Level) {
     let chosen = std::env::var("METERD_LOG").ok().and_then(|text| text.parse::<Targets>().ok());
     let targets = chosen.unwrap_or_else(|| Targets::new().with_default(LevelFilter::WARN).with_target("meterd", level));
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(writer)
-        .with_ansi(stderr().is_terminal())
-        .with_target(false);
+    let lines =
+        tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(stderr().is_terminal()).with_target(false);
     // A second start, as in tests, leaves the first one's.
     let _ = tracing_subscriber::registry().with(targets).with(lines).try_init();
 }
