@@ -9,8 +9,8 @@ use redis_meter_core::tally::{Tally, TallyError};
 use redis_meter_core::time::Millis;
 
 use crate::server::{
-    Arg, Change, Command, Context, Error, Hash, Key, KeyUse, Keys, Kind, OwnedStr, Shown, Spec, Str, Text, Writable,
-    tell,
+    Arg, Change, Command, Context, Error, Hash, Key, KeyUse, Keys, Kind, Moment, OwnedStr, Shown, Spec, Str, Text,
+    Writable, tell,
 };
 use crate::store::day::{find, is_last, save};
 use crate::store::index::{self, IndexChange};
@@ -87,12 +87,14 @@ impl Command for MeterHit {
 
         let now = ctx.now().floor_millis();
         let (day, hour) = day_and_hour(request.instant(now)?);
-        let hit = Hit { ctx, meter: Meter::new(request.key)?, day, hour, now, retention: Retention::of(day, now)? };
-        let name = hit.meter.day_key(day);
-        let counts = hit.meter.write::<Hash>(ctx, &name)?;
+        let meter = Meter::new(request.key)?;
+        let retention = Retention::of(day, now)?;
+        let name = meter.day_key(day);
+        let counts = meter.write::<Hash>(ctx, &name)?;
         let found = find(&counts, hour)?;
+        let hit = Hit { ctx, meter, day, hour, now, retention, read_at: Moment::now() };
         let is_open = found.day.is_some() && found.hour.is_some();
-        let is_settled = is_open && counts.expiry() == hit.retention.expire_at;
+        let is_settled = is_open && counts.expiry() == retention.expire_at;
         let before = found.tally();
 
         if !is_settled || request.has_extras() {
@@ -101,10 +103,11 @@ impl Command for MeterHit {
         // Most hits change no more than the two counts.
         let caps = hit.caps(&request.caps, before)?;
         let outcome = decide(request.n, before, false, &caps).map_err(tally_error)?;
-        let Outcome::Counted(after) = outcome else {
+        let Outcome::Counted(_) = outcome else {
             reply(ctx, &request, before, &outcome, remaining(&caps, 0));
             return Ok(());
         };
+        let after = hit.read_again(&counts, before)?.plus(request.n).map_err(tally_error)?;
         if is_last(&counts, after) {
             return hit.run(&request, counts, before, is_settled);
         }
@@ -127,6 +130,8 @@ struct Hit<'a> {
     hour: Hour,
     now: Millis,
     retention: Retention,
+    /// When the counts were read.
+    read_at: Moment,
 }
 
 impl<'a> Hit<'a> {
@@ -162,6 +167,11 @@ impl<'a> Hit<'a> {
             None => reply(self.ctx, request, before, &Outcome::Duplicate, remaining(&caps, 0)),
         }
         Ok(())
+    }
+
+    /// The counts before the hit: as they were read at first, unless another module may have written them since.
+    fn read_again(&self, counts: &Key<'_, Hash, Writable>, before: Tally) -> Result<Tally, Error> {
+        if self.read_at.still_holds() { Ok(before) } else { Ok(find(counts, self.hour)?.tally()) }
     }
 
     /// What becomes of the hit.
@@ -263,7 +273,7 @@ impl<'a> Hit<'a> {
             None if !exists => None,
             at => Some(at),
         };
-        Ok(Plan { day_goes, touches_index, stale, expire })
+        Ok(Plan { before, day_goes, touches_index, stale, expire })
     }
 
     /// Writes a hit that is to be counted, and tells of it: the counts after it, or `None` if its event proves to be
@@ -280,7 +290,7 @@ impl<'a> Hit<'a> {
         if !extras.run(n)? {
             return Ok(None);
         }
-        let after = find(&counts, self.hour)?.tally().plus(n).map_err(tally_error)?;
+        let after = self.read_again(&counts, plan.before)?.plus(n).map_err(tally_error)?;
 
         let kept_from = self.retention.kept_from.filter(|_| !counts.exists());
         let ids = plan.day_goes.then(|| meter.unique_key(day));
@@ -316,6 +326,8 @@ impl<'a> Hit<'a> {
 
 /// What a hit does besides counting.
 struct Plan {
+    /// The counts, as they were read at first.
+    before: Tally,
     /// Nothing is left of the day.
     day_goes: bool,
     /// The day's entry is to be made sure of, or removed.

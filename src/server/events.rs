@@ -16,6 +16,22 @@ pub(super) fn fired() -> u64 {
     FIRED.load(Ordering::Relaxed)
 }
 
+/// A moment in a call: what was read then is still so until events may have been fired.
+#[derive(Clone, Copy)]
+pub(crate) struct Moment(u64);
+
+impl Moment {
+    /// This one.
+    pub(crate) fn now() -> Self {
+        Self(fired())
+    }
+
+    /// Whether no event can have been fired since.
+    pub(crate) fn still_holds(self) -> bool {
+        self.0 == fired()
+    }
+}
+
 /// Notes that it may have fired some.
 #[inline(always)]
 pub(super) fn note() {

@@ -28,6 +28,7 @@ pub(crate) use command::{Arg, Command, Family, KeyUse, Keys, Kind, Registration,
 pub(crate) use context::{Context, facts};
 pub(crate) use effect::{Change, CoreCommand, Counted, Effect, Expiry, Fields, Scored, effects, tell};
 pub(crate) use error::{Error, Shown};
+pub(crate) use events::Moment;
 pub(crate) use info::{Counter, Field};
 pub(crate) use key::{
     Access, Any, Hash, Key, List, Order, ReadOnly, ScanCursor, Set, SortedSet, Text, ValueType, Writable,
