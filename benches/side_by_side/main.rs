@@ -25,8 +25,8 @@
 //!   half as many calls: a minute or two, for a first look.
 //! - `METER_BENCH_RECORD`: a folder for the medians, a file for each server, from which `scripts/draw-performance` makes
 //!   the tables and pictures of docs/performance.md.
-//! - `METER_BENCH_AOF`: `yes` for an append-only file, fsynced every second. It shows in the calls a second only, since
-//!   the server writes the file after the command.
+//! - `METER_BENCH_REPLICATED`: `yes` for an append-only file, fsynced every second, and a replica: how servers run whose
+//!   data counts. Without it nobody listens to what a call changes, and the module does not put it into words.
 //!
 //! The published redis-cell that the script builds, 0.2.2, replicates nothing at all: a part of the work that this
 //! module and later versions of redis-cell do is missing from its cost.
@@ -47,7 +47,7 @@ use measure::{Extent, FULL, QUICK, RATE_DEPTHS, sample};
 use peer::Peer;
 use testkit::load::Client;
 use testkit::record::Record;
-use testkit::{Program, Server};
+use testkit::{Program, Server, eventually};
 
 /// The groups, by the names that `METER_BENCH_ONLY` has for them.
 const GROUPS: [&str; 3] = ["limiters", "meters", "growth"];
@@ -65,7 +65,7 @@ fn main() {
     let groups = groups(quick);
     let (peer, floor) = (Peer::find(), floor());
     for program in programs().into_iter().take(if quick { 1 } else { usize::MAX }) {
-        bench(program, &groups, peer.as_ref(), &floor, is_yes("METER_BENCH_AOF"), extent);
+        bench(program, &groups, peer.as_ref(), &floor, is_yes("METER_BENCH_REPLICATED"), extent);
     }
 }
 
@@ -101,18 +101,24 @@ fn floor() -> PathBuf {
     module
 }
 
-fn bench(program: &Program, groups: &[&str], peer: Option<&Peer>, floor: &Path, aof: bool, extent: Extent) {
+fn bench(program: &Program, groups: &[&str], peer: Option<&Peer>, floor: &Path, replicated: bool, extent: Extent) {
     let databases = growth::databases(peer).to_string();
-    let mut arguments = vec!["--appendonly", if aof { "yes" } else { "no" }, "--appendfsync", "everysec"];
+    let mut arguments = vec!["--appendonly", if replicated { "yes" } else { "no" }, "--appendfsync", "everysec"];
     arguments.extend(["--databases", &databases, "--loadmodule", floor.to_str().expect("a path")]);
     let peer_path = peer.map(|peer| peer.path.to_string_lossy());
     if let Some(path) = &peer_path {
         arguments.extend(["--loadmodule", path]);
     }
     let server = Server::start(program, &arguments);
+    let _replica = replicated.then(|| server.replica(&["--databases", &databases]));
     let mut control = server.connect();
+    eventually("the module knows whether anybody listens", || {
+        control.run("METER.HIT settling");
+        let told = control.info_field("meter", "meter_effects_replicated");
+        replicated || told.as_deref() == Some("0")
+    });
     let mut record = Record::default();
-    header(program, &mut control, peer, aof, extent, &mut record);
+    header(program, &mut control, peer, replicated, extent, &mut record);
 
     let mut client = Client::connect(server.port);
     for name in groups {
@@ -129,7 +135,8 @@ fn bench(program: &Program, groups: &[&str], peer: Option<&Peer>, floor: &Path, 
         compare(name, &group, &mut client, &mut control, extent, &mut record);
     }
     let (major, minor, _) = program.version;
-    record.save(&format!("{}-{major}.{minor}.tsv", program.product));
+    let world = if replicated { "-replicated" } else { "" };
+    record.save(&format!("{}-{major}.{minor}{world}.tsv", program.product));
 }
 
 /// Measures the jobs of a group, and sets them side by side.
@@ -158,7 +165,7 @@ fn header(
     program: &Program,
     control: &mut testkit::Client,
     peer: Option<&Peer>,
-    aof: bool,
+    replicated: bool,
     extent: Extent,
     record: &mut Record,
 ) {
@@ -170,11 +177,8 @@ fn header(
     report::head("server", &format!("{} {major}.{minor}.{patch}", program.product), record);
     report::head("machine", &machine, record);
     report::head("pinned", if pinned { "server to core 0, client to core 1" } else { "no" }, record);
-    report::head(
-        "config",
-        &format!("appendonly {}, no replica", if aof { "yes, appendfsync everysec" } else { "no" }),
-        record,
-    );
+    let alone = "appendonly no, no replica";
+    report::head("config", if replicated { "appendonly yes, appendfsync everysec, a replica" } else { alone }, record);
     report::head("module", concat!("redis-meter ", env!("CARGO_PKG_VERSION")), record);
     let none = "none: run scripts/fetch-redis-cell, or set METER_BENCH_PEER";
     let of = |Peer { path, command }: &Peer| {
