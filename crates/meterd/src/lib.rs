@@ -7,6 +7,7 @@ pub mod archiving;
 pub mod cli;
 pub mod config;
 pub mod connection;
+pub mod gateway;
 pub mod http;
 pub mod log;
 pub mod meters;

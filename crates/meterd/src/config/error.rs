@@ -21,6 +21,11 @@ impl Error {
         Self { place: Some((file.to_owned(), None)), message: message.into() }
     }
 
+    /// Something on a line of a file, of which the first is 1.
+    pub fn on_line(file: &Path, line: u64, message: impl Into<String>) -> Self {
+        Self { place: Some((file.to_owned(), usize::try_from(line).ok())), message: message.into() }
+    }
+
     /// Something at a byte of a file's text.
     pub fn at(file: &Path, text: &str, byte: usize, message: impl Into<String>) -> Self {
         let line = text.bytes().take(byte).filter(|&byte| byte == b'\n').count() + 1;

@@ -96,9 +96,17 @@ impl Redis {
         self.call_until(Instant::now() + self.0.deadline, command).await
     }
 
+    /// The same with a time limit of its own.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn call_within<T: FromRedisValue>(&self, limit: Duration, command: &Cmd) -> Result<T, Failure> {
+        self.call_until(Instant::now() + limit, command).await
+    }
+
     async fn call_until<T: FromRedisValue>(&self, until: Instant, command: &Cmd) -> Result<T, Failure> {
         // A try that begins late could end without a reply, and turn a clear refusal into an unknown outcome.
-        let last_try = until - self.0.deadline / 2;
+        let last_try = until - self.0.deadline.min(until.saturating_duration_since(Instant::now())) / 2;
         loop {
             let mut link = self.link()?;
             let outcome = self.within(until, link.send(command)).await?;
