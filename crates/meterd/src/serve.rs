@@ -12,6 +12,7 @@ use tracing::{error, info, warn};
 use crate::cli::Common;
 use crate::config::{Config, Error, ServeFlags};
 use crate::connection::Redis;
+use crate::gateway;
 use crate::http::{self, App};
 
 /// How often the file is looked at.
@@ -80,7 +81,11 @@ async fn reload(app: App, mut config: Config, common: Common, flags: ServeFlags)
     let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
     let mut ticks = interval(LOOK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let files = |config: &Config| config.file.as_deref().and_then(changed);
+    let files = |config: &Config| {
+        let rules = config.limits.as_deref().map(gateway::files).transpose().ok().flatten().unwrap_or_default();
+        let files = config.file.iter().chain(&rules);
+        files.map(|file| (file.clone(), changed(file))).collect::<Vec<_>>()
+    };
     let mut seen = files(&config);
     loop {
         tokio::select! {
@@ -93,9 +98,9 @@ async fn reload(app: App, mut config: Config, common: Common, flags: ServeFlags)
                 seen = now;
             }
         }
-        let is_ok = match Config::load_with(&common, &flags) {
+        let loaded = Config::load_with(&common, &flags);
+        let is_ok = match loaded.and_then(|new| app.reload(&new).map(|()| new)) {
             Ok(new) => {
-                app.reload(&new);
                 if new.listen != config.listen || new.redis.to_string() != config.redis.to_string() {
                     warn!("listen and redis take effect with a restart");
                 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Config, DEFAULT_FILE, Error};
 use crate::cli::Common;
+use crate::gateway::{self, Rules, Tallies};
 
 /// Reads a file as the other commands would, and says that it is right.
 ///
@@ -14,7 +15,12 @@ pub fn check(file: Option<PathBuf>) -> Result<(), Error> {
     if !Path::new(&file).exists() {
         return Err(Error::in_file(&file, "there is no such file; without one, meterd runs with its defaults"));
     }
-    Config::load(&Common { config: Some(file.clone()), ..Common::default() })?;
+    if file.is_dir() || gateway::is_yaml(&file) {
+        Rules::read(&file, &Tallies::default())?;
+    } else {
+        let config = Config::load(&Common { config: Some(file.clone()), ..Common::default() })?;
+        config.limits.map(|rules| Rules::read(&rules, &Tallies::default())).transpose()?;
+    }
     println!("{}: right", file.display());
     Ok(())
 }

@@ -5,8 +5,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use redis::{Cmd, FromRedisValue as _};
-use redis_meter_client::{MThrottle, Release, Verdict};
 use redis_meter_client::Command as _;
+use redis_meter_client::{MThrottle, Release, Verdict};
 
 use super::lease::LeaseId;
 use super::limit::Limit;
@@ -55,6 +55,13 @@ pub struct Status {
     pub limit: Option<Arc<Limit>>,
     /// What came of it; nothing where it was not asked, since another one had refused already.
     pub verdict: Option<Verdict>,
+}
+
+impl Status {
+    /// How the limit is called, for people.
+    pub fn shown(&self) -> &str {
+        self.name.as_deref().unwrap_or_default()
+    }
 }
 
 impl Checker {
@@ -176,7 +183,8 @@ impl Checker {
             outcome => outcome?,
         };
         if outcome.done == Done::InPart {
-            let taken = takes.iter().zip(&outcome.verdicts).filter(|(take, verdict)| !verdict.limited && take.quantity > 0);
+            let taken =
+                takes.iter().zip(&outcome.verdicts).filter(|(take, verdict)| !verdict.limited && take.quantity > 0);
             let refunds: Vec<Cmd> =
                 taken.map(|(take, _)| take.limit.refund(&take.key, take.quantity, &plan.holder)).collect();
             self.redis.call_all(&refunds).await?;
@@ -198,7 +206,8 @@ impl Checker {
         if settings.is_some_and(|settings| settings.remember_refusals) && decision.limited {
             for (planned, status) in plan.descriptors.iter().zip(&decision.statuses) {
                 let tightest = planned.takes.iter().map(|&place| &plan.takes[place]);
-                let tightest = tightest.filter(|take| status.limit.as_ref().is_some_and(|limit| Arc::ptr_eq(limit, &take.limit)));
+                let tightest =
+                    tightest.filter(|take| status.limit.as_ref().is_some_and(|limit| Arc::ptr_eq(limit, &take.limit)));
                 // A place may come free at any time.
                 for take in tightest.filter(|take| !take.limit.is_lease() && take.is_enforced && !take.is_never()) {
                     if let Some(verdict) = status.verdict {
@@ -247,8 +256,12 @@ fn decide(plan: &Plan, outcome: Result<Verdicts, Failure>) -> Decision {
         Some(_) => plan.takes.iter().any(denies),
         None => statuses.iter().any(|status| status.limited),
     };
-    let places: Vec<&[u8]> =
-        plan.takes.iter().filter(|take| take.limit.is_lease() && take.quantity > 0).map(|take| take.key.as_slice()).collect();
+    let places: Vec<&[u8]> = plan
+        .takes
+        .iter()
+        .filter(|take| take.limit.is_lease() && take.quantity > 0)
+        .map(|take| take.key.as_slice())
+        .collect();
     let has_lease = !limited && failure.is_none() && !plan.is_dry && !places.is_empty();
     let lease = has_lease.then(|| LeaseId::new(&plan.holder, &places));
     Decision { limited, statuses, lease, failure, headers }

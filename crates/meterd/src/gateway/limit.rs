@@ -54,7 +54,7 @@ pub struct Limit {
 
 impl Limit {
     /// The part of its keys' names that says what lies there: a key of one algorithm is none of another.
-    pub(super) fn kind(&self) -> &'static str {
+    pub(crate) fn kind(&self) -> &'static str {
         match self.algorithm {
             Algorithm::Gcra { .. } => "gcra",
             Algorithm::Window { .. } => "window",
@@ -72,7 +72,7 @@ impl Limit {
     }
 
     /// Whether it takes a place for a holder, instead of cells.
-    pub(super) fn is_lease(&self) -> bool {
+    pub(crate) fn is_lease(&self) -> bool {
         self.algorithm == Algorithm::InFlight
     }
 

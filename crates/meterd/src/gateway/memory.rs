@@ -89,7 +89,10 @@ mod tests {
         assert_eq!(memory.refuses(b"other", 2), None);
         tokio::time::advance(Duration::from_secs(59)).await;
         let verdict = memory.refuses(b"k", 3).expect("a refusal");
-        assert_eq!((verdict.retry_after, verdict.reset_after), (Some(Duration::from_secs(1)), Duration::from_secs(241)));
+        assert_eq!(
+            (verdict.retry_after, verdict.reset_after),
+            (Some(Duration::from_secs(1)), Duration::from_secs(241))
+        );
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!(memory.refuses(b"k", 3), None);
     }

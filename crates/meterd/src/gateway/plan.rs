@@ -66,7 +66,8 @@ impl Plan {
             return Ok(plan);
         };
         plan.settings = Some(domain.settings.clone());
-        let met: Vec<Option<&Arc<Rule>>> = request.descriptors.iter().map(|descriptor| met(domain, descriptor)).collect();
+        let met: Vec<Option<&Arc<Rule>>> =
+            request.descriptors.iter().map(|descriptor| met(domain, descriptor)).collect();
         let is_replaced = |name: Option<&String>| {
             name.is_some_and(|name| met.iter().flatten().any(|rule| rule.replaces.contains(name)))
         };
@@ -91,7 +92,9 @@ impl Plan {
         }
         if shards.windows(2).any(|pair| pair[0] != pair[1]) {
             let key = domain.settings.shard_by.as_deref().unwrap_or_default();
-            return Err(Invalid(format!("the limits of two values of \"{key}\" can't be taken all or none: ask twice")));
+            return Err(Invalid(format!(
+                "the limits of two values of \"{key}\" can't be taken all or none: ask twice"
+            )));
         }
         if plan.takes.iter().any(|take| take.limit.is_lease()) {
             let fresh = || LeaseId::holder().ok_or_else(|| Invalid("the system has no random bytes".to_owned()));

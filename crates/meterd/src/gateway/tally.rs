@@ -67,7 +67,8 @@ impl Tallies {
             return String::new();
         }
         let name = "meterd_limit_checks_total";
-        let mut text = format!("# HELP {name} Descriptors that were checked, by rule and result.\n# TYPE {name} counter\n");
+        let mut text =
+            format!("# HELP {name} Descriptors that were checked, by rule and result.\n# TYPE {name} counter\n");
         for ((domain, rule), tally) in &all.rules {
             for (outcome, count) in OUTCOMES.iter().zip(&tally.0) {
                 let (domain, rule, count) = (escaped(domain), escaped(rule), count.load(Ordering::Relaxed));

@@ -43,7 +43,7 @@ impl Unit {
     }
 
     /// By its number in the protocol.
-    pub(super) fn from_number(number: i32) -> Option<Self> {
+    pub(crate) fn from_number(number: i32) -> Option<Self> {
         ALL.iter().find(|(_, unit)| *unit as i32 == number).map(|(_, unit)| *unit)
     }
 

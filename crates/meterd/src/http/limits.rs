@@ -118,7 +118,7 @@ fn unit(text: &str) -> Result<Unit, Problem> {
     }
 }
 
-fn shown(verdict: &Verdict) -> Value {
+pub(super) fn shown(verdict: &Verdict) -> Value {
     json!({
         "limited": verdict.limited, "limit": verdict.limit, "remaining": verdict.remaining,
         "retry_after": verdict.retry_after.map(|wait| wait.as_secs_f64()),

@@ -127,6 +127,7 @@ pub(super) async fn get(State(app): State<App>, headers: HeaderMap) -> Result<Re
     let encoder = TextEncoder::new();
     let encoded = encoder.encode(&metrics.registry.gather(), &mut text);
     encoded.map_err(|error| Problem::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+    text.extend_from_slice(app.checker().tallies().text().as_bytes());
     text.extend_from_slice(archive(&app).as_bytes());
     if let Some(module) = module {
         text.extend_from_slice(module.as_bytes());

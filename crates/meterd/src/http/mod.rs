@@ -2,9 +2,11 @@
 
 mod access;
 mod archive;
+mod check;
 mod cloud_events;
 mod health;
 mod hits;
+mod limit_headers;
 mod limits;
 mod live;
 mod meters;
@@ -13,6 +15,8 @@ mod openapi;
 mod page;
 mod problem;
 mod request;
+mod rls;
+mod rls_messages;
 mod server;
 mod sessions;
 
@@ -26,7 +30,7 @@ use axum::http::header::{CONTENT_TYPE, HOST, ORIGIN};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
+use axum::routing::{any, delete, get, post};
 use serde_json::Value;
 use tokio::sync::{Semaphore, watch};
 
@@ -42,6 +46,7 @@ use crate::archive::{Archive, Pool};
 use crate::archiving::Archiving;
 use crate::config::{Config, Error};
 use crate::connection::Redis;
+use crate::gateway::Checker;
 
 /// What all requests share.
 #[derive(Clone)]
@@ -51,6 +56,7 @@ struct Shared {
     redis: Redis,
     metrics: Metrics,
     live: Arc<Live>,
+    checker: Checker,
     pool: Pool,
     archiving: Arc<Archiving>,
     slots: Semaphore,
@@ -64,13 +70,16 @@ impl App {
     /// With what the configuration says; `stopping` tells when the end has begun.
     ///
     /// # Errors
-    /// When the archive's address is wrong.
+    /// When the archive's address or a rule of a limit is wrong.
     pub fn new(config: &Config, redis: Redis, stopping: watch::Receiver<bool>) -> Result<Self, Error> {
+        let checker = Checker::new(redis.clone());
+        checker.load(config.limits.as_deref())?;
         Ok(Self(Arc::new(Shared {
             pool: Pool::new(Archive::of(config).map_err(Error::new)?),
             archiving: Arc::default(),
             metrics: Metrics::new(),
             live: Live::start(redis.clone()),
+            checker,
             slots: Semaphore::new(config.in_flight),
             stopping,
             body_limit: config.body_limit,
@@ -99,6 +108,10 @@ impl App {
         &self.0.pool
     }
 
+    fn checker(&self) -> &Checker {
+        &self.0.checker
+    }
+
     fn live(&self) -> &Live {
         &self.0.live
     }
@@ -122,9 +135,14 @@ impl App {
         self.0.tokens.read().unwrap_or_else(|poisoned| poisoned.into_inner()).identify(headers)
     }
 
-    /// Takes over what a new configuration may change while requests are served: the tokens.
-    pub fn reload(&self, config: &Config) {
+    /// Takes over what a new configuration may change while requests are served: the rules of limits, and the tokens.
+    ///
+    /// # Errors
+    /// When a rule is wrong; then nothing is taken over.
+    pub fn reload(&self, config: &Config) -> Result<(), Error> {
+        self.checker().load(config.limits.as_deref())?;
         *self.0.tokens.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = Arc::new(Tokens::new(&config.tokens));
+        Ok(())
     }
 
     fn check_name(&self, field: &str, name: &str) -> Result<(), Problem> {
@@ -148,6 +166,10 @@ impl App {
             .route("/v1/meters/{meter}/cost", get(meters::cost))
             .route("/v1/limits/refused", get(limits::refused))
             .route("/v1/limits/state", get(limits::state))
+            .route("/v1/limits/check/{domain}", get(check::look))
+            .route("/check/{domain}", any(check::check))
+            .route("/check/{domain}/lease/{id}", delete(check::release))
+            .route(rls::PATH, post(rls::should_rate_limit))
             .route("/v1/archive", get(archive::get))
             .route("/v1/events", get(live::events))
             .merge(page::router())
@@ -187,7 +209,9 @@ async fn admit(State(app): State<App>, request: Request, next: Next) -> Response
 
 /// A page from elsewhere, in a browser of somebody who may count, may not.
 fn same_origin(request: &Request) -> Result<(), Problem> {
-    if matches!(*request.method(), Method::GET | Method::HEAD) {
+    // A gateway passes on what a browser has sent to it.
+    let is_check = request.uri().path().starts_with("/check/");
+    if is_check || matches!(*request.method(), Method::GET | Method::HEAD) {
         return Ok(());
     }
     let Some(origin) = request.headers().get(ORIGIN) else { return Ok(()) };
@@ -209,6 +233,7 @@ fn route(path: &str) -> usize {
         "/v1/hits" => "hits",
         "/v1/events" => "events",
         _ if path.starts_with("/v1/meters") => "usage",
+        rls::PATH => "check",
         _ if path.starts_with("/check/") => "check",
         _ => "other",
     };

@@ -57,9 +57,7 @@ pub(super) fn domain(file: &Path, document: &Document, tallies: &Tallies) -> Res
             context.wrong(text, format!("headers \"{}\" is not known: use {}", text.value, Headers::NAMES))
         })?,
     };
-    let span = |text: &Spanned<String>| {
-        span("deadline", &text.value).map_err(|message| context.wrong(text, message))
-    };
+    let span = |text: &Spanned<String>| span("deadline", &text.value).map_err(|message| context.wrong(text, message));
     let deadline = document.deadline.as_ref().map(span).transpose()?;
     let settings = Settings {
         domain: name.to_owned(),
@@ -204,9 +202,8 @@ fn rated(rate: &RateLimit) -> Result<Limit, String> {
         (None, None) => return Err("requests_per_unit is missing (0 refuses everything)".to_owned()),
         (Some(_), Some(_)) => return Err("requests_per_unit and limit are the same: give one of them".to_owned()),
     };
-    let by_name = |text: &String| {
-        Unit::parse(text).ok_or_else(|| format!("unit \"{text}\" is not known: use {}", Unit::NAMES))
-    };
+    let by_name =
+        |text: &String| Unit::parse(text).ok_or_else(|| format!("unit \"{text}\" is not known: use {}", Unit::NAMES));
     let unit = rate.unit.as_ref().map(by_name).transpose()?;
     let span = match (unit, &rate.period) {
         (Some(unit), None) => unit.span(),
@@ -229,9 +226,7 @@ fn rated(rate: &RateLimit) -> Result<Limit, String> {
     }
     let algorithm = match algorithm {
         "gcra" if limit > 0 => gcra(limit, span, rate.burst)?,
-        "window" => {
-            Algorithm::Window { block: rate.block.as_ref().map(|text| self::span("block", text)).transpose()? }
-        }
+        "window" => Algorithm::Window { block: rate.block.as_ref().map(|text| self::span("block", text)).transpose()? },
         "log" if limit > MOST_LOGGED.unsigned_abs() => return Err(format!("a log has at most {MOST_LOGGED} cells")),
         "log" => Algorithm::Log,
         "slide" => Algorithm::Slide,
