@@ -126,10 +126,6 @@ fn asked(bytes: &Bytes) -> Result<gateway::Request, GrpcError> {
             }
         };
         let hits = descriptor.hits_addend.map(|hits| i64::try_from(hits.value).unwrap_or(i64::MAX));
-        let hits = match (hits, descriptor.is_negative_hits) {
-            (None, true) => Some(-i64::from(request.hits_addend.max(1))),
-            (hits, is_negative) => hits.map(|hits| if is_negative { -hits } else { hits }),
-        };
         let entries = descriptor.entries.into_iter().map(|entry| (entry.key, entry.value)).collect();
         Ok(gateway::Descriptor { entries, limit, hits })
     });

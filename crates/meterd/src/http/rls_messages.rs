@@ -31,8 +31,6 @@ pub(super) struct Descriptor {
     pub(super) limit: Option<LimitOverride>,
     #[prost(message, optional, tag = "3")]
     pub(super) hits_addend: Option<Number>,
-    #[prost(bool, tag = "4")]
-    pub(super) is_negative_hits: bool,
 }
 
 /// `RateLimitDescriptor.Entry`

@@ -83,7 +83,7 @@ impl RateLimit {
     /// other one; and a burst that was chosen for another limit does not stay.
     pub(super) fn overridden(&self, by: &Self) -> Self {
         let has_limit = by.limit.is_some() || by.requests_per_unit.is_some();
-        let has_span = by.unit.is_some() || by.period.is_some();
+        let has_span = by.unit.is_some() || by.period.is_some() || by.unlimited == Some(true);
         let keep = |given: bool, own: Option<u64>| if given { None } else { own };
         let keep_span = |own: &Option<String>| if has_span { None } else { own.clone() };
         Self {

@@ -202,3 +202,6 @@ impl Rules {
         self.0.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests;
