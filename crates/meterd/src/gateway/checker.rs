@@ -176,7 +176,7 @@ impl Checker {
 
     async fn take_mixed(&self, plan: &Plan, takes: &[&Take], deadline: Duration) -> Result<Vec<Verdict>, Failure> {
         let [known, unknown] = script::calls(takes, &plan.holder);
-        let outcome: script::Outcome = match self.redis.call_within(deadline, &known).await {
+        let mut outcome: script::Outcome = match self.redis.call_within(deadline, &known).await {
             Err(Failure::Refused { code, .. }) if code == "NOSCRIPT" => {
                 self.redis.call_within(deadline, &unknown).await?
             }
@@ -188,6 +188,13 @@ impl Checker {
             let refunds: Vec<Cmd> =
                 taken.map(|(take, _)| take.limit.refund(&take.key, take.quantity, &plan.holder)).collect();
             self.redis.call_all(&refunds).await?;
+        }
+        if outcome.done == Done::Refused {
+            // A limit that would have passed said what would be left of it then.
+            for (take, verdict) in takes.iter().zip(&mut outcome.verdicts).filter(|(_, verdict)| !verdict.limited) {
+                let kept = if take.limit.is_lease() { 1 } else { u64::try_from(take.quantity).unwrap_or(0) };
+                verdict.remaining = verdict.remaining.saturating_add(kept).min(verdict.limit);
+            }
         }
         Ok(outcome.verdicts)
     }
