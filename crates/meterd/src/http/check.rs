@@ -36,7 +36,7 @@ pub(super) async fn check(
     let access = app.identify(&headers_in)?;
     access.needs(Role::Check)?;
     let mut reserved = [("deny", None), ("headers", None)];
-    let mut request = request(&app, domain, query.as_deref(), &mut reserved)?;
+    let mut request = request(&app, domain, query.as_deref(), &headers_in, &mut reserved)?;
     let [(_, deny), (_, style)] = reserved;
     let deny = deny.map_or(Ok(StatusCode::TOO_MANY_REQUESTS), |text| denial(&text))?;
     let style = style
@@ -61,15 +61,31 @@ fn denial(text: &str) -> Result<StatusCode, Problem> {
     status.ok_or_else(|| Problem::bad("\"deny\" is a status from 400 to 599"))
 }
 
-fn request(app: &App, domain: String, query: Option<&str>, reserved: &mut [Reserved]) -> Result<Request, Problem> {
+fn request(
+    app: &App,
+    domain: String,
+    query: Option<&str>,
+    headers: &HeaderMap,
+    reserved: &mut [Reserved],
+) -> Result<Request, Problem> {
     let rules = app.checker().rules();
     let found = rules.domain(&domain);
     if found.is_none() {
         let message = format!("there are no rules for the domain \"{domain}\": meterd serve --limits FILE has them");
         return Err(Problem::new(StatusCode::NOT_FOUND, message));
     }
-    let descriptors = query::parse(found, query.unwrap_or_default(), reserved).map_err(Problem::bad)?;
+    let mut descriptors = query::parse(found, query.unwrap_or_default(), reserved).map_err(Problem::bad)?;
+    for (_, value) in descriptors.iter_mut().flat_map(|descriptor| &mut descriptor.entries) {
+        if let Some(name) = value.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
+            *value = of_header(headers, name);
+        }
+    }
     Ok(Request { domain, descriptors, hits: 1, ..Request::default() })
+}
+
+/// The value of a header, for gateways whose addresses have no variables; without the header, nothing.
+fn of_header(headers: &HeaderMap, name: &str) -> String {
+    headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).unwrap_or_default()
 }
 
 /// # Errors
@@ -128,7 +144,7 @@ pub(super) async fn look(
 ) -> Result<Response, Problem> {
     let access = app.identify(&headers)?;
     access.needs(Role::Check)?;
-    let request = Request { is_dry: true, ..request(&app, domain, query.as_deref(), &mut [])? };
+    let request = Request { is_dry: true, ..request(&app, domain, query.as_deref(), &headers, &mut [])? };
     let plan = app.checker().plan(&request)?;
     reaches_all(&access, &plan)?;
     let decision = app.checker().run(&plan, None).await;
