@@ -14,6 +14,7 @@ pub mod meters;
 pub mod name;
 mod patience;
 pub mod serve;
+mod stored;
 pub mod terminal;
 pub mod token;
 pub mod usage;

@@ -465,3 +465,33 @@ fn a_dry_run_says_which_rule_a_descriptor_meets_and_takes_nothing() {
     }
     assert_eq!(server.connect().int("DBSIZE"), 0);
 }
+
+#[test]
+fn the_terminal_says_what_a_check_would_answer_and_what_a_key_holds() {
+    let server = server(&[]);
+    let meterd = with_rules(&url(&server), RULES);
+    let rules = meterd.folder.path().join("rules.yaml");
+    let run = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_meterd"))
+            .args(["check", "--redis", &url(&server), "--limits", rules.to_str().expect("a path")])
+            .args(arguments)
+            .output()
+            .expect("meterd");
+        let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+        (output.status.code(), said)
+    };
+    assert_eq!(check(&meterd, "few=a").status, 200);
+    let (code, said) = run(&["--domain", "shop", "few=a", "free=b", "none=c"]);
+    assert_eq!(code, Some(0), "{said}");
+    for line in ["few=a: few, gcra, 2 per 1day, then 0 are left", "free, unlimited", "none=c: meets no rule", "passes"]
+    {
+        assert!(said.contains(line), "{line}\n{said}");
+    }
+    assert_eq!(check(&meterd, "few=a").status, 200);
+    let (code, said) = run(&["--domain", "shop", "few=a"]);
+    assert!(code == Some(1) && said.contains("refuses for 11h") && said.contains("refused"), "{said}");
+    let (code, said) = run(&["limit:{shop}:gcra:few=a", "limit:{shop}:gcra:few=b"]);
+    assert!(code == Some(0) && said.contains("few=a: string ") && said.contains("nothing is stored"), "{said}");
+    let (code, said) = run(&["--domain", "other", "few=a"]);
+    assert!(code == Some(1) && said.contains("no domain \"other\""), "{said}");
+}

@@ -123,7 +123,10 @@ impl Gateway {
         let meterd = Meterd::try_with(&url, "", &["--limits", limits.to_str().expect("a path")]).expect("meterd");
         meterd.wait_until_ready();
         let port = free_port();
-        write_files(folder.path(), &[("8080", meterd.port), ("3000", upstream.port), ("8000", port), ("8001", free_port())]);
+        write_files(
+            folder.path(),
+            &[("8080", meterd.port), ("3000", upstream.port), ("8000", port), ("8001", free_port())],
+        );
         let log = fs::File::create(folder.path().join("log")).expect("a log");
         let child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL"])

@@ -5,15 +5,15 @@ use std::time::Duration;
 use axum::extract::{RawQuery, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
-use redis::{Cmd, FromRedisValue, Value as Reply, cmd};
+use redis::Cmd;
 use redis_meter_client::{Command, Lease, Log, Quota, Refusal, Refused, Slide, Throttle, Unit, Verdict, Window};
 use serde_json::{Value, json};
 
 use super::problem::Problem;
-use super::request::{Query, now_ms};
+use super::request::Query;
 use super::{App, json_response};
-use crate::connection::Failure;
 use crate::name;
+use crate::stored::stored;
 use crate::token::Role;
 
 /// `GET /v1/limits/refused?count=`
@@ -64,7 +64,7 @@ pub(super) async fn state(
     let key = name::from_path(query.need("key")?);
     access.needs_key(Role::Check, &key)?;
     app.check_name("key", name::shown(&key).as_ref())?;
-    let stored = stored(&app, &key).await?;
+    let stored = stored(app.redis(), &key).await?;
     let verdict = match query.get("limiter")? {
         None => Value::Null,
         Some(limiter) => shown(&app.redis().call::<Verdict>(&peek(limiter, &key, &query)?).await?),
@@ -124,51 +124,4 @@ pub(super) fn shown(verdict: &Verdict) -> Value {
         "retry_after": verdict.retry_after.map(|wait| wait.as_secs_f64()),
         "reset_after": verdict.reset_after.as_secs_f64(),
     })
-}
-
-/// What lies in the key, read without a limiter's numbers; null if there is nothing.
-async fn stored(app: &App, key: &[u8]) -> Result<Value, Problem> {
-    let read = |name: &str| cmd(name).arg(key).to_owned();
-    let replies = app.redis().call_all(&[read("TYPE"), read("PTTL")]).await?;
-    let mut replies = replies.into_iter();
-    let kind: String = take(replies.next())?;
-    let left: i64 = take(replies.next())?;
-    let expires = (left >= 0).then(|| left.unsigned_abs() as f64 / 1000.0);
-    let value = match kind.as_str() {
-        "none" => return Ok(Value::Null),
-        "string" => {
-            let bytes: Vec<u8> = app.redis().call(&read("GET")).await?;
-            text(&bytes)
-        }
-        "zset" => json!({"members": app.redis().call::<u64>(&read("ZCARD")).await?}),
-        "hash" => {
-            let fields: Vec<(Vec<u8>, Vec<u8>)> = app.redis().call(&read("HGETALL")).await?;
-            let fields = fields.iter().filter(|(name, _)| FIELDS.contains(&&name[..]));
-            Value::Object(fields.map(|(name, value)| (name::shown(name).into_owned(), text(value))).collect())
-        }
-        _ => Value::Null,
-    };
-    Ok(json!({"type": kind, "expires_in": expires, "value": value}))
-}
-
-/// The fields of a sliding-window counter.
-const FIELDS: [&[u8]; 4] = [b"start", b"period", b"current", b"previous"];
-/// A decimal from here on is a theoretical arrival time in nanoseconds since the epoch.
-const LEAST_TAT: u64 = 100_000_000_000_000_000;
-
-fn text(bytes: &[u8]) -> Value {
-    match std::str::from_utf8(bytes).ok().and_then(|text| text.parse::<u64>().ok()) {
-        Some(tat) if tat >= LEAST_TAT => {
-            let wait = (tat / 1_000_000).saturating_sub(now_ms());
-            json!({"full_again_in": wait as f64 / 1000.0})
-        }
-        Some(count) => json!({ "count": count }),
-        // Whatever else a key holds is nobody's business here.
-        None => Value::Null,
-    }
-}
-
-fn take<T: FromRedisValue>(reply: Option<Result<Reply, Failure>>) -> Result<T, Problem> {
-    let reply = reply.unwrap_or_else(|| Err(Failure::Unknown("too few replies".to_owned())))?;
-    Ok(T::from_redis_value(reply).map_err(|error| Failure::Unknown(error.to_string()))?)
 }

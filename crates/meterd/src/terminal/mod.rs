@@ -1,6 +1,7 @@
 //! The commands for the terminal.
 
 mod archive;
+mod check;
 mod doctor;
 mod import;
 mod progress;
@@ -24,6 +25,8 @@ pub enum Command {
     Import(import::Arguments),
     /// Shows which meters are hit most now, and which limits refuse most
     Top(top::Arguments),
+    /// Says what limits would say, without taking: of descriptors, by the rules; or what a key holds
+    Check(check::Arguments),
     /// Says what is wrong for billing with server, module, persistence, eviction, replicas and archive
     Doctor(doctor::Arguments),
 }
@@ -39,6 +42,7 @@ impl Command {
             Self::Report(arguments) => report::run(arguments, config).await,
             Self::Import(arguments) => import::run(arguments, config).await,
             Self::Top(arguments) => top::run(arguments, config).await,
+            Self::Check(arguments) => check::run(&arguments, config).await,
             Self::Doctor(arguments) => doctor::run(arguments, config).await,
         }
     }

@@ -592,6 +592,25 @@ const NUMBERS = {
 };
 const LABELS = { burst: "Burst", count: "Count", period: "Period, seconds", limit: "Limit", unit: "Unit", ttl: "Lease, seconds", holder: "Holder" };
 
+const paragraph = (text, className = "") => Object.assign(document.createElement("p"), { className, textContent: text });
+const decided = ({ entries, rule, unlimited, limit, period, algorithm, limited, verdict }) => {
+  const name = entries.map((entry) => entry.join("=")).join("/");
+  if (!rule) return `${name} meets no rule`;
+  if (unlimited) return `${name}: ${rule}, unlimited`;
+  const left = limited ? `refuses, retry after ${verdict.retry_after ?? "?"} s` : `then ${verdict.remaining} are left`;
+  return `${name}: ${rule}, ${algorithm}, ${limit} per ${period} s, ${left}`;
+};
+$("dry-run").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const { domain, descriptors } = event.target.elements;
+  try {
+    const answer = await json(`/v1/limits/check/${encodeURIComponent(domain.value)}?${descriptors.value.replaceAll("#", "%23")}`);
+    const head = paragraph(answer.limited ? "Refused" : "It would pass", answer.limited ? "refused" : "");
+    $("decision").replaceChildren(head, ...answer.descriptors.map((descriptor) => paragraph(decided(descriptor), "quiet")));
+  } catch (trouble) {
+    $("decision").replaceChildren(paragraph(trouble.message, "refused"));
+  }
+});
 $("lookup").elements.limiter.addEventListener("change", (event) => {
   const fields = (NUMBERS[event.target.value] ?? []).map(([name, value]) => {
     const label = document.createElement("label");
