@@ -102,14 +102,19 @@ impl Checker {
         let settings = plan.settings.as_deref();
         let deadline = settings.and_then(|settings| settings.deadline).unwrap_or(self.redis.deadline());
         let deadline = patience.map_or(deadline, |patience| patience.min(deadline));
-        let outcome = match self.known(plan, settings) {
+        let known = self.known(plan, settings);
+        let is_asked = known.is_none();
+        let outcome = match known {
             Some(verdicts) => Ok(verdicts),
             None if plan.is_dry => self.look(plan, deadline).await,
             None => self.take(plan, deadline).await,
         };
         let decision = decide(plan, outcome);
         if !plan.is_dry {
-            self.note(plan, settings, &decision);
+            count(plan, &decision);
+            if is_asked && settings.is_some_and(|settings| settings.remember_refusals) {
+                self.remember(plan, &decision);
+            }
         }
         decision
     }
@@ -199,29 +204,29 @@ impl Checker {
         Ok(outcome.verdicts)
     }
 
-    fn note(&self, plan: &Plan, settings: Option<&Settings>, decision: &Decision) {
+    fn remember(&self, plan: &Plan, decision: &Decision) {
         for (planned, status) in plan.descriptors.iter().zip(&decision.statuses) {
-            let Some(tally) = &planned.tally else { continue };
-            match () {
-                () if decision.failure.is_some() => tally.add(Outcome::Error),
-                () if status.limited => tally.add(Outcome::Refused),
-                () if decision.limited => {}
-                () if is_limited(status.verdict.as_ref()) => tally.add(Outcome::Shadow),
-                () => tally.add(Outcome::Allowed),
+            let (true, Some(limit), Some(verdict)) = (status.limited, &status.limit, status.verdict) else { continue };
+            let own = planned.takes.iter().map(|&place| &plan.takes[place]);
+            // A place may come free at any time.
+            let refused = own.filter(|take| Arc::ptr_eq(limit, &take.limit) && !take.limit.is_lease());
+            for take in refused {
+                self.memory.note(&take.key, take.quantity, verdict);
             }
         }
-        if settings.is_some_and(|settings| settings.remember_refusals) && decision.limited {
-            for (planned, status) in plan.descriptors.iter().zip(&decision.statuses) {
-                let tightest = planned.takes.iter().map(|&place| &plan.takes[place]);
-                let tightest =
-                    tightest.filter(|take| status.limit.as_ref().is_some_and(|limit| Arc::ptr_eq(limit, &take.limit)));
-                // A place may come free at any time.
-                for take in tightest.filter(|take| !take.limit.is_lease() && take.is_enforced && !take.is_never()) {
-                    if let Some(verdict) = status.verdict {
-                        self.memory.note(&take.key, take.quantity, verdict);
-                    }
-                }
-            }
+    }
+}
+
+/// Counts what came of each descriptor for its rule.
+fn count(plan: &Plan, decision: &Decision) {
+    for (planned, status) in plan.descriptors.iter().zip(&decision.statuses) {
+        let Some(tally) = &planned.tally else { continue };
+        match () {
+            () if decision.failure.is_some() => tally.add(Outcome::Error),
+            () if status.limited => tally.add(Outcome::Refused),
+            () if decision.limited => {}
+            () if is_limited(status.verdict.as_ref()) => tally.add(Outcome::Shadow),
+            () => tally.add(Outcome::Allowed),
         }
     }
 }
