@@ -16,13 +16,13 @@ pub(crate) struct Refused {
     pub(crate) key: Vec<u8>,
     /// The command that refused it last.
     pub(crate) command: &'static str,
-    /// How often, estimated: never too low.
+    /// How often, an estimate that is never too low.
     pub(crate) refusals: u64,
 }
 
 static TRACKED: LazyLock<Mutex<HeavyHitters<&'static str>>> = LazyLock::new(|| Mutex::new(HeavyHitters::new(0)));
 
-/// Only the server's main thread comes here.
+/// Only the server's main thread locks it.
 fn tracked() -> MutexGuard<'static, HeavyHitters<&'static str>> {
     let mut tracked = TRACKED.lock().unwrap_or_else(PoisonError::into_inner);
     let capacity = usize::try_from(settings::REFUSED_KEYS.get()).unwrap_or(0);
@@ -49,7 +49,7 @@ pub(crate) fn top(n: usize) -> Vec<Refused> {
     top.collect()
 }
 
-/// Forgets all.
+/// Forgets all refusals.
 pub(crate) fn reset() {
     tracked().reset();
 }

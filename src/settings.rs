@@ -19,7 +19,7 @@ pub(crate) static SEAL_MAX_KEYS: Setting = Setting::number(c"seal-max-keys", 10_
 pub(crate) static MAX_FUTURE_MS: Setting =
     Setting::number(c"max-future-ms", MILLIS_PER_DAY, 0..=DAYS_PER_CENTURY * MILLIS_PER_DAY);
 
-/// How many of the keys that are refused most are tracked; 0 tracks none.
+/// How many of the most refused keys are tracked; 0 tracks none.
 pub(crate) static REFUSED_KEYS: Setting = Setting::number(c"refused-keys", 256, 0..=refusals::MOST_KEYS);
 
 /// Whether CL.THROTTLE, the name that redis-cell uses, is registered too.

@@ -4,19 +4,19 @@ use crate::server::{Counter, EFFECTS_REPLICATED, Family, Field};
 
 /// Hits counted: the sum of what was applied.
 pub(crate) static HITS_COUNTED: Counter = Counter::new();
-/// Hits taken back by corrections.
+/// Hits subtracted by corrections.
 pub(crate) static HITS_CORRECTED: Counter = Counter::new();
-/// Hits that came again, by their event id, and were not counted.
+/// Duplicate hits, by their event id, that were not counted.
 pub(crate) static HITS_DUPLICATE: Counter = Counter::new();
 /// Hits that a cap refused.
 pub(crate) static HITS_CAPPED: Counter = Counter::new();
-/// Cells that were taken.
+/// Cells taken.
 pub(crate) static CELLS_ALLOWED: Counter = Counter::new();
 /// Cells that were asked for and refused.
 pub(crate) static CELLS_REFUSED: Counter = Counter::new();
-/// METER.* calls that were answered by an error.
+/// METER.* calls that returned an error.
 static METER_BAD_CALLS: Counter = Counter::new();
-/// CELL.* calls that were answered by an error.
+/// CELL.* calls that returned an error.
 static CELL_BAD_CALLS: Counter = Counter::new();
 
 /// METER.*

@@ -14,7 +14,7 @@ fn fill(redis: &mut Client, members: usize) {
 }
 
 #[test]
-fn what_needs_an_alignment_of_16_bytes_has_it_on_every_server() {
+fn an_alignment_of_16_bytes_is_given_on_every_server() {
     on_every_server(|server| {
         for members in [1, 2, 3, 7, 50, 150] {
             let mut redis = server.connect();
@@ -40,7 +40,7 @@ fn what_needs_an_alignment_of_16_bytes_has_it_on_every_server() {
 }
 
 #[test]
-fn what_a_call_allocates_is_the_servers_and_given_back() {
+fn the_memory_of_a_call_is_the_servers_and_is_freed() {
     on_every_server(|server| {
         let mut redis = server.connect();
         fill(&mut redis, 1_000);

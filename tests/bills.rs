@@ -18,7 +18,7 @@ const AT: i64 = 1_660_054_277_326;
 #[derive(Default)]
 struct Model {
     /// The days held: the counts of their hours.
-    held: BTreeMap<NaiveDate, BTreeMap<i64, i64>>,
+    stored: BTreeMap<NaiveDate, BTreeMap<i64, i64>>,
     /// What was sealed or dropped of each day.
     sealed: BTreeMap<NaiveDate, i64>,
     batch: Option<String>,
@@ -36,7 +36,7 @@ impl Model {
     /// All that was ever counted of each day from `from` to `to`.
     fn days(&self, from: NaiveDate, to: NaiveDate) -> BTreeMap<NaiveDate, i64> {
         let mut days = BTreeMap::new();
-        for (&day, hours) in self.held.range(from..=to) {
+        for (&day, hours) in self.stored.range(from..=to) {
             *days.entry(day).or_default() += hours.values().sum::<i64>();
         }
         for (&day, count) in self.sealed.range(from..=to) {
@@ -56,8 +56,8 @@ impl Model {
 
     /// Moves the days before `date` out of the meter.
     fn take_out(&mut self, date: NaiveDate) -> usize {
-        let later = self.held.split_off(&date);
-        let taken = std::mem::replace(&mut self.held, later);
+        let later = self.stored.split_off(&date);
+        let taken = std::mem::replace(&mut self.stored, later);
         for (day, hours) in &taken {
             *self.sealed.entry(*day).or_default() += hours.values().sum::<i64>();
         }
@@ -67,7 +67,7 @@ impl Model {
     /// One day as METER.KPI returns it.
     fn day(&self, day: NaiveDate) -> Vec<String> {
         let mut fields = Vec::new();
-        if let Some(hours) = self.held.get(&day) {
+        if let Some(hours) = self.stored.get(&day) {
             fields.extend(["day".to_owned(), hours.values().sum::<i64>().to_string()]);
             fields.extend(hours.iter().flat_map(|(hour, count)| [hour.to_string(), count.to_string()]));
         }
@@ -122,7 +122,7 @@ impl Traffic {
             let sum = |from, to| self.model.days(from, to).values().sum::<i64>();
             let last = month + chrono::Months::new(1) - chrono::Days::new(1);
             for (cap, counted) in [
-                ("DAY".to_owned(), self.model.held.get(&day).map_or(0, |hours| hours.values().sum())),
+                ("DAY".to_owned(), self.model.stored.get(&day).map_or(0, |hours| hours.values().sum())),
                 ("MONTH".to_owned(), sum(month, last)),
                 (format!("SINCE {}", digits(since)), sum(since, NaiveDate::MAX)),
             ] {
@@ -134,9 +134,9 @@ impl Traffic {
         }
         let applied = if left.is_some_and(|left| left < n) { 0 } else { n };
         if applied > 0 {
-            *self.model.held.entry(day).or_default().entry(hour).or_default() += n;
+            *self.model.stored.entry(day).or_default().entry(hour).or_default() += n;
         }
-        let hours = self.model.held.get(&day);
+        let hours = self.model.stored.get(&day);
         let [day, hour] = [
             hours.map_or(0, |hours| hours.values().sum::<i64>()),
             hours.and_then(|hours| hours.get(&hour)).copied().unwrap_or(0),
@@ -150,17 +150,17 @@ impl Traffic {
     /// A correction reaches what is held alone.
     fn correct(&mut self, at: i64) {
         let (day, hour) = (day_of(at), at % DAY_MS / HOUR_MS);
-        let held = self.model.held.get(&day).and_then(|hours| hours.get(&hour)).copied().unwrap_or(0);
+        let stored = self.model.stored.get(&day).and_then(|hours| hours.get(&hour)).copied().unwrap_or(0);
         let line = format!("METER.HIT m AT {at} BY -2");
-        if held < 2 {
+        if stored < 2 {
             assert!(self.redis.error(&line).starts_with("ERR BY would correct more"), "{line}");
             return;
         }
         assert_eq!(self.redis.ints(&line)[2], -2);
-        let hours = self.model.held.get_mut(&day).expect("held");
-        hours.insert(hour, held - 2);
+        let hours = self.model.stored.get_mut(&day).expect("stored");
+        hours.insert(hour, stored - 2);
         hours.retain(|_, count| *count > 0);
-        self.model.held.retain(|_, hours| !hours.is_empty());
+        self.model.stored.retain(|_, hours| !hours.is_empty());
     }
 
     fn seal(&mut self, before: NaiveDate) {
@@ -260,7 +260,7 @@ fn random_traffic(program: &Program, seed: u64) {
             traffic.check(from, to);
         }
     }
-    assert!(traffic.model.sealed.len() > 10 && !traffic.model.held.is_empty(), "the traffic was about all of it");
+    assert!(traffic.model.sealed.len() > 10 && !traffic.model.stored.is_empty(), "the traffic was about all of it");
 }
 
 #[test]
@@ -271,7 +271,7 @@ fn every_span_and_cost_is_that_of_all_that_was_counted() {
 }
 
 #[test]
-fn a_bill_is_the_same_through_the_whole_hand_over() {
+fn a_bill_is_the_same_before_during_and_after_sealing() {
     on_every_server(|server| {
         let mut redis = server.connect();
         for (days, n) in [(0, 100), (1, 50), (25, 25)] {
@@ -323,7 +323,7 @@ fn a_bill_is_the_same_through_the_whole_hand_over() {
 }
 
 #[test]
-fn sealed_is_told_by_name_in_resp3() {
+fn resp3_returns_sealed_by_name() {
     on_every_server(|server| {
         if !server.program.is_7_or_later() {
             return; // modules can't reply maps there
@@ -384,7 +384,7 @@ impl Pairs for Client {
 
 /// What is remembered of a month is found for 400 days after it was added, however old the month was then.
 #[test]
-fn what_was_sealed_late_is_billed_for_400_days() {
+fn days_sealed_late_are_billed_for_400_days() {
     on_every_program(|program| {
         let folder = tempfile::tempdir().expect("a folder");
         let shifted =

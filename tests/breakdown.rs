@@ -50,7 +50,7 @@ fn a_member_is_the_sum_of_its_children_where_all_hits_carried_them() {
 }
 
 #[test]
-fn no_two_paths_share_a_count_whatever_their_bytes() {
+fn no_two_paths_of_any_bytes_share_a_count() {
     on_every_server(|server| {
         let mut redis = server.connect();
         let mut n = 0;
@@ -199,7 +199,7 @@ fn a_path_has_at_most_a_megabyte() {
 }
 
 #[test]
-fn corrections_go_along_the_path_and_what_reaches_zero_is_removed() {
+fn corrections_apply_along_the_path_and_zero_counts_are_removed() {
     on_every_server(|server| {
         let mut redis = server.connect();
         redis.run(&format!("METER.HIT m AT {AT} PATH 2 a b BY 3"));
@@ -226,7 +226,7 @@ fn corrections_go_along_the_path_and_what_reaches_zero_is_removed() {
 }
 
 #[test]
-fn a_day_is_held_as_long_as_anything_is_counted_in_it() {
+fn a_day_is_stored_as_long_as_it_has_a_count() {
     on_every_server(|server| {
         let mut redis = server.connect();
         redis.run(&format!("METER.HIT m AT {AT} PATH 1 a UNIQUE u"));

@@ -1,5 +1,5 @@
-//! After random traffic of all commands, replicas hold the same as their primary, and so does the server that its AOF or
-//! RDB brings back: key by key, to the byte and the millisecond, in every database, with the module or without it,
+//! After random traffic of all commands, replicas hold the same as their primary, and so does the server that its AOF
+//! or RDB brings back: key by key, to the byte and the millisecond, in every database, with the module or without it,
 //! whatever the clock and the config.
 //!
 //! `METER_TRAFFIC_CALLS` sets the number of calls on each server, `METER_TRAFFIC_SEED` repeats a run.
@@ -9,8 +9,8 @@ use std::path::Path;
 
 use testkit::catalogue::{CATALOGUE, Sample};
 use testkit::{
-    Client, Held, Program, Random, Server, Value, assert_same, date, eventually, now_ms, on_every_program, setting,
-    sleep_ms,
+    Client, Program, Random, Server, StoredKey, Value, assert_same, date, eventually, now_ms, on_every_program,
+    setting, sleep_ms,
 };
 
 const HOUR_MS: i64 = 3_600_000;
@@ -248,32 +248,32 @@ impl Traffic {
         let quantity = self.random.pick(&["", "1", "2", "0", "-1", "-2", "9"]);
         let unit = self.random.pick(&["", "MS", "PARTIAL", "PARTIAL MS"]);
         let (burst, count) = (self.random.below(9), 1 + self.random.below(9));
-        let twin = self.random.pick(&["", "", "", "_RO"]);
+        let read_only = self.random.pick(&["", "", "", "_RO"]);
         match self.random.below(9) {
-            0 => format!("CELL.THROTTLE{twin} t{key} {burst} {count} {period} {quantity} {unit}"),
+            0 => format!("CELL.THROTTLE{read_only} t{key} {burst} {count} {period} {quantity} {unit}"),
             1 => {
                 let n = if quantity.is_empty() { "1" } else { quantity };
-                format!("CELL.MTHROTTLE{twin} t{key} {burst} {count} {period} {n} m{key} 9 {count} 900 {n} {unit}")
+                format!("CELL.MTHROTTLE{read_only} t{key} {burst} {count} {period} {n} m{key} 9 {count} 900 {n} {unit}")
             }
             2 => {
                 let block = self.random.pick(&["", "BLOCK 0.02", "BLOCK 9000"]);
-                format!("CELL.WINDOW{twin} w{key} {count} {period} {quantity} {block} {unit}")
+                format!("CELL.WINDOW{read_only} w{key} {count} {period} {quantity} {block} {unit}")
             }
             3 => {
                 let holder = self.random.pick(&["ann", "bob", "cid", "~"]);
                 let wait = self.random.pick(&["", "TIMEOUT 0.004"]);
-                format!("CELL.LEASE{twin} h{key} {} {period} {holder} {wait} {unit}", 1 + count / 3)
+                format!("CELL.LEASE{read_only} h{key} {} {period} {holder} {wait} {unit}", 1 + count / 3)
             }
             4 => format!("CELL.RELEASE h{key} {}", self.random.pick(&["ann", "bob", "cid", "~"])),
-            5 => format!("CELL.LOG{twin} l{key} {} {period} {quantity} {unit}", count * 20),
+            5 => format!("CELL.LOG{read_only} l{key} {} {period} {quantity} {unit}", count * 20),
             6 => {
                 let calendar =
                     self.random.pick(&["YEAR", "MONTH ANCHOR 2022-07-31", "WEEK OFFSET +05:45", "DAY", "HOUR"]);
                 let (calendar, options) = calendar.split_once(' ').unwrap_or((calendar, ""));
-                format!("CELL.QUOTA{twin} c{key} {} {calendar} {quantity} {options} {unit}", count * 9)
+                format!("CELL.QUOTA{read_only} c{key} {} {calendar} {quantity} {options} {unit}", count * 9)
             }
             7 => self.random.pick(&["CELL.REFUSED", "CELL.REFUSED COUNT 3", "CELL.REFUSED RESET"]).to_owned(),
-            _ => format!("CELL.SLIDE{twin} s{key} {count} {period} {quantity} {unit}"),
+            _ => format!("CELL.SLIDE{read_only} s{key} {count} {period} {quantity} {unit}"),
         }
     }
 
@@ -321,8 +321,8 @@ fn send(client: &mut Client, line: &str) {
 }
 
 /// All that a server holds.
-fn held(server: &Server) -> Vec<Held> {
-    testkit::held(server, DATABASES)
+fn stored_keys(server: &Server) -> Vec<StoredKey> {
+    testkit::stored_keys(server, DATABASES)
 }
 
 fn seed() -> u64 {
@@ -332,7 +332,7 @@ fn seed() -> u64 {
 }
 
 /// Traffic, with something done amid it; and what the server holds when all that is brief has expired.
-fn drive(server: &Server, seed: u64, amid: impl FnOnce()) -> Vec<Held> {
+fn drive(server: &Server, seed: u64, amid: impl FnOnce()) -> Vec<StoredKey> {
     let calls = setting("METER_TRAFFIC_CALLS", 1_500);
     let mut traffic = Traffic::new(server, seed);
     traffic.run(calls / 2);
@@ -354,9 +354,9 @@ fn drive(server: &Server, seed: u64, amid: impl FnOnce()) -> Vec<Held> {
         redis.run(&format!("SELECT {database}"));
         eventually("what is brief expires", || redis.try_call(&[b"EVAL", brief.as_bytes(), b"0"]) == Ok(Value::Int(0)));
     }
-    let all = held(server);
+    let all = stored_keys(server);
     for kind in ["string", "hash", "zset", "set", "list"] {
-        assert!(calls < 1_000 || all.iter().any(|held| held.entry.kind == kind), "no {kind} is left");
+        assert!(calls < 1_000 || all.iter().any(|key| key.entry.kind == kind), "no {kind} is left");
     }
     all
 }
@@ -378,7 +378,7 @@ fn replicas_hold_the_same() {
         ] {
             let replica = replica.expect("a replica");
             primary.wait_for_replica(&replica);
-            assert_same(&held(&replica), &expected, how);
+            assert_same(&stored_keys(&replica), &expected, how);
         }
     });
 }
@@ -397,11 +397,11 @@ fn a_restart_from_the_aof_brings_the_same_back() {
                 field("aof_rewrite_in_progress") == "0" && field("aof_rewrite_scheduled") == "0"
             });
             server.restart("NOSAVE");
-            assert_same(&held(&server), &expected, "the AOF");
+            assert_same(&stored_keys(&server), &expected, "the AOF");
             server.connect().run("DEBUG LOADAOF");
-            assert_same(&held(&server), &expected, "DEBUG LOADAOF");
+            assert_same(&stored_keys(&server), &expected, "DEBUG LOADAOF");
             server.restart_with("NOSAVE", &aof);
-            assert_same(&held(&server), &expected, "the AOF, without the module");
+            assert_same(&stored_keys(&server), &expected, "the AOF, without the module");
         }
     });
 }
@@ -413,11 +413,11 @@ fn a_restart_from_the_rdb_brings_the_same_back() {
         let mut server = Server::start(program, &[]);
         let expected = drive(&server, seed, || drop(server.connect().run("DEBUG RELOAD")));
         server.connect().run("DEBUG RELOAD");
-        assert_same(&held(&server), &expected, "DEBUG RELOAD");
+        assert_same(&stored_keys(&server), &expected, "DEBUG RELOAD");
         server.restart("SAVE");
-        assert_same(&held(&server), &expected, "the RDB");
+        assert_same(&stored_keys(&server), &expected, "the RDB");
         server.restart_with("SAVE", &[]);
-        assert_same(&held(&server), &expected, "the RDB, without the module");
+        assert_same(&stored_keys(&server), &expected, "the RDB, without the module");
     });
 }
 
@@ -448,11 +448,11 @@ fn a_clock_that_is_hours_off_changes_nothing() {
             // To one that is ahead much has expired, though it is there. What it holds it says to a server on time.
             replica.program = program.clone();
             replica.restart_with("SAVE", &[]);
-            assert_same(&held(&replica), &expected, how);
+            assert_same(&stored_keys(&replica), &expected, how);
         }
         primary.program = behind;
         primary.restart("NOSAVE");
-        assert_same(&held(&primary), &expected, "the AOF, by a clock hours behind");
+        assert_same(&stored_keys(&primary), &expected, "the AOF, by a clock hours behind");
     });
 }
 

@@ -1,5 +1,5 @@
-//! What happens around the commands: memory runs out, keys are evicted, moved, copied and flushed, clients are paused and
-//! killed, the module and the primary are replaced. Counts stay exact, and a refusal is the server's own.
+//! What happens around the commands: memory runs out, keys are evicted, moved, copied and flushed, clients are paused
+//! and killed, the module and the primary are replaced. Counts stay exact, and a refusal is the server's own.
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -176,7 +176,7 @@ fn assert_refused(redis: &mut Client, calls: &[&str], code: &str) {
 }
 
 #[test]
-fn when_memory_is_full_writers_are_refused_whole_and_what_frees_it_goes_on() {
+fn when_memory_is_full_writers_are_refused_whole_and_commands_that_free_it_run() {
     on_every_program(|program| {
         let server = with_cl_throttle(program, &["--maxmemory-policy", "noeviction"]);
         let mut redis = server.connect();
@@ -202,7 +202,7 @@ fn when_memory_is_full_writers_are_refused_whole_and_what_frees_it_goes_on() {
 }
 
 #[test]
-fn under_every_eviction_policy_commands_go_on_and_what_is_left_is_whole() {
+fn under_every_eviction_policy_commands_run_and_the_remaining_keys_are_whole() {
     on_every_program(|program| {
         // So that what belongs to a meter is volatile too.
         let server = Server::with_module(program, "retention-days 365", &[]);
@@ -270,8 +270,8 @@ fn under_every_eviction_policy_commands_go_on_and_what_is_left_is_whole() {
                     testkit::date(now_ms())
                 ));
                 for (day, count) in redis.counts(&format!("METER.DAYS {meter}")) {
-                    let held = redis.string(&format!("HGET {meter}:day:{day} day"));
-                    assert_eq!(held.unwrap_or_else(|| "0".to_owned()), count.to_string(), "{policy}: {meter} {day}");
+                    let stored = redis.string(&format!("HGET {meter}:day:{day} day"));
+                    assert_eq!(stored.unwrap_or_else(|| "0".to_owned()), count.to_string(), "{policy}: {meter} {day}");
                 }
                 redis.run(&format!("METER.HIT {meter} PATH 1 a UNIQUE u"));
                 redis.run(&format!("METER.DROP {meter}"));
@@ -297,7 +297,7 @@ fn replicas_read_and_refuse_every_writer() {
 }
 
 #[test]
-fn a_stale_replica_that_must_not_serve_answers_masterdown() {
+fn a_stale_replica_that_must_not_serve_returns_masterdown() {
     on_every_program(|program| {
         let server = with_cl_throttle(program, &["--replica-serve-stale-data", "no"]);
         let mut redis = server.connect();
@@ -317,7 +317,7 @@ fn a_stale_replica_that_must_not_serve_answers_masterdown() {
 }
 
 #[test]
-fn while_data_is_loaded_all_answer_loading() {
+fn while_data_is_loaded_all_commands_return_loading() {
     on_every_program(|program| {
         // Each key takes a while, and other clients are heard whenever two megabytes have been read.
         let server = with_cl_throttle(program, &["--key-load-delay", "30000", "--rdbcompression", "no"]);
@@ -411,7 +411,7 @@ fn every_kind_of_state_can_be_copied_renamed_dumped_and_moved() {
 type Way<'a> = &'a dyn Fn(&mut Client);
 
 #[test]
-fn a_client_that_waits_is_served_however_a_cell_comes() {
+fn a_blocked_client_is_served_by_every_command_that_adds_an_element() {
     on_every_server(|server| {
         let mut redis = server.connect();
         redis.run("RPUSH dumped a");
@@ -491,9 +491,13 @@ fn a_flush_in_the_middle_of_traffic_leaves_whole_counts() {
         });
         let mut redis = server.connect();
         assert_whole(&mut redis);
-        let held: BTreeSet<String> = redis.counts("METER.DAYS m").into_iter().map(|(day, _)| day).collect();
+        let stored: BTreeSet<String> = redis.counts("METER.DAYS m").into_iter().map(|(day, _)| day).collect();
         let there = redis.strings("KEYS m:day:????????");
-        assert_eq!(there.iter().map(|key| key[6..].to_owned()).collect::<BTreeSet<_>>(), held, "the index is complete");
+        assert_eq!(
+            there.iter().map(|key| key[6..].to_owned()).collect::<BTreeSet<_>>(),
+            stored,
+            "the index is complete"
+        );
         redis.run("FLUSHALL ASYNC");
         assert_eq!(redis.ints(&format!("METER.HIT m AT {AT}")), [1, 1, 1]);
     });
@@ -543,7 +547,7 @@ fn a_pause_holds_writers_back_and_loses_none() {
 }
 
 #[test]
-fn clients_that_are_killed_or_gone_while_they_wait_take_nothing() {
+fn blocked_clients_that_are_killed_or_disconnect_take_nothing() {
     on_every_server(|server| {
         let mut redis = server.connect();
         for round in 0..3 {
@@ -656,7 +660,7 @@ fn hit(server: &Server, times: usize) {
 }
 
 #[test]
-fn a_slow_disk_delays_the_answers_and_loses_nothing() {
+fn a_slow_disk_delays_the_replies_and_loses_nothing() {
     on_every_program(|program| {
         let folder = tempfile::tempdir().expect("a folder");
         let slow = program.preloading("disk.c", "DELAY_MS=30", folder.path());

@@ -62,7 +62,7 @@ fn keys_that_can_be_no_hash_tag_are_refused() {
 }
 
 #[test]
-fn while_a_slot_moves_what_may_be_elsewhere_is_tried_again_and_nothing_is_lost_or_doubled() {
+fn while_a_slot_moves_calls_on_absent_keys_are_tried_again_and_nothing_is_lost_or_doubled() {
     on_every_program(|program| {
         let (source, target) = (node(program), Server::start(program, &["--cluster-enabled", "yes"]));
         let (mut on_source, mut on_target) = (source.connect(), target.connect());
@@ -125,7 +125,7 @@ fn while_a_slot_moves_what_may_be_elsewhere_is_tried_again_and_nothing_is_lost_o
 }
 
 #[test]
-fn what_needs_all_of_a_meter_waits_for_the_part_that_is_elsewhere() {
+fn calls_on_a_whole_meter_are_refused_while_a_part_is_on_another_node() {
     on_every_program(|program| {
         let nodes = three_nodes(program);
         let mut clients: Vec<Client> = nodes.iter().map(Server::connect).collect();
@@ -158,7 +158,7 @@ fn what_needs_all_of_a_meter_waits_for_the_part_that_is_elsewhere() {
 }
 
 #[test]
-fn readers_are_answered_by_replicas_of_a_node() {
+fn replicas_of_a_node_serve_reads() {
     on_every_program(|program| {
         let primary = node(program);
         let replica = Server::start(program, &["--cluster-enabled", "yes"]);

@@ -56,7 +56,7 @@ fn a_taken_cell_replicates_as_the_tat_and_an_absolute_expiry() {
 }
 
 #[test]
-fn a_change_fires_the_events_of_what_it_replicates() {
+fn a_change_fires_the_events_of_the_commands_it_replicates() {
     on_every_program(|program| {
         let server = Server::start(program, &["--notify-keyspace-events", "KEA"]);
         let (mut redis, mut listener) = (server.connect(), server.connect());
@@ -138,7 +138,7 @@ fn every_change_of_a_meter_is_a_change_of_its_key() {
 }
 
 #[test]
-fn clients_that_cache_a_meter_are_told_of_every_change() {
+fn every_change_invalidates_client_side_caches_of_a_meter() {
     on_every_program(|program| {
         let server = Server::start(program, &[]);
         let mut redis = server.connect();
@@ -151,7 +151,7 @@ fn clients_that_cache_a_meter_are_told_of_every_change() {
         connection.set_push_sender(sender);
         let mut cacher = Client(connection);
         cacher.run("CLIENT TRACKING on");
-        let mut is_told = |redis: &mut Client, line: &str| {
+        let mut is_replicating = |redis: &mut Client, line: &str| {
             cacher.run("METER.KPI m DAY 20220809");
             let reply = redis.run(line);
             cacher.run("PING");
@@ -161,13 +161,13 @@ fn clients_that_cache_a_meter_are_told_of_every_change() {
             assert!(pushes.iter().any(|push| push.data == of_meter), "{line}: {pushes:?}");
             reply
         };
-        is_told(&mut redis, &format!("METER.HIT m AT {AT}"));
-        is_told(&mut redis, &format!("METER.HIT m AT {AT} PATH 2 a b UNIQUE u"));
-        is_told(&mut redis, &format!("METER.HIT m AT {} ONCE e", testkit::now_ms()));
-        is_told(&mut redis, "METER.INDEX m FROM 20220701 TO 20220731");
-        let batch = is_told(&mut redis, "METER.SEAL m");
+        is_replicating(&mut redis, &format!("METER.HIT m AT {AT}"));
+        is_replicating(&mut redis, &format!("METER.HIT m AT {AT} PATH 2 a b UNIQUE u"));
+        is_replicating(&mut redis, &format!("METER.HIT m AT {} ONCE e", testkit::now_ms()));
+        is_replicating(&mut redis, "METER.INDEX m FROM 20220701 TO 20220731");
+        let batch = is_replicating(&mut redis, "METER.SEAL m");
         let (id, _): (String, Vec<String>) = redis::from_redis_value(batch).expect("a batch");
-        is_told(&mut redis, &format!("METER.ACK m {id}"));
-        is_told(&mut redis, "METER.DROP m");
+        is_replicating(&mut redis, &format!("METER.ACK m {id}"));
+        is_replicating(&mut redis, "METER.DROP m");
     });
 }

@@ -152,7 +152,7 @@ fn clients_that_race_for_the_last_of_a_cap_cannot_pass_together() {
 }
 
 #[test]
-fn a_months_cap_remembers_what_was_sealed_or_dropped_by_date() {
+fn a_month_cap_counts_sealed_and_dropped_days_by_date() {
     on_every_server(|server| {
         let mut redis = server.connect();
         let (old, young) = (AT, midnight() - DAY_MS);

@@ -1,5 +1,5 @@
-//! A failover loses nothing that was acknowledged and that a replica has confirmed (`WAIT`), doubles nothing, and leaves
-//! no call half done. What was acknowledged and not confirmed may go; then it goes whole, the last calls first.
+//! A failover loses nothing that was acknowledged and that a replica has confirmed (`WAIT`), doubles nothing, and
+//! leaves no call half done. What was acknowledged and not confirmed may go; then it goes whole, the last calls first.
 //!
 //! `METER_FAILOVER_ROUNDS` is how often each server program fails over by hand (6 by default). A run prints its seed;
 //! `METER_FAILOVER_SEED` repeats the calls and the moments. `cargo test --test failover -- --nocapture` shows what was
@@ -50,7 +50,7 @@ fn work(teller: &mut Teller, redis: &mut Client, chance: &mut Chance) {
 }
 
 #[test]
-fn what_the_replica_has_confirmed_survives_each_failover_and_nothing_is_doubled_or_half_done() {
+fn calls_that_the_replica_confirmed_survive_each_failover_and_none_is_doubled_or_half_done() {
     let rounds = setting("METER_FAILOVER_ROUNDS").unwrap_or(6);
     let seed = seed();
     on_every_program(|program| {
@@ -88,7 +88,7 @@ fn what_the_replica_has_confirmed_survives_each_failover_and_nothing_is_doubled_
 }
 
 #[test]
-fn a_promoted_limiter_admits_again_exactly_what_was_not_replicated() {
+fn a_promoted_limiter_admits_again_exactly_the_cells_that_were_not_replicated() {
     // A limiter with room for 15, and the place of `limited` in what it answers.
     let calls = [
         "CELL.THROTTLE u 14 1 86400",
@@ -207,8 +207,8 @@ fn connect_to_owner(ports: &[u16], owner: &str) -> (u16, Client) {
 fn follow(teller: &mut Teller, ports: &[u16], chance: &mut Chance, stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
         let (_, mut redis) = connect_to_owner(ports, &teller.owner);
-        let Ok(held) = read(&mut redis, &teller.owner) else { continue };
-        teller.settle(&held);
+        let Ok(stored) = read(&mut redis, &teller.owner) else { continue };
+        teller.settle(&stored);
         while !stop.load(Ordering::Relaxed) {
             match teller.send(&mut redis, 1) {
                 Ok(()) if chance.below(3) > 0 => continue,

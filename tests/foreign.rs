@@ -178,7 +178,7 @@ fn assert_none(failures: &[String]) {
 }
 
 #[test]
-fn what_another_wrote_is_refused_and_stays_as_it_is() {
+fn values_of_other_programs_are_refused_and_unchanged() {
     on_every_server(|server| {
         let mut redis = server.connect();
         let mut failures = Vec::new();
@@ -199,7 +199,7 @@ fn what_another_wrote_is_refused_and_stays_as_it_is() {
 }
 
 #[test]
-fn what_is_no_meter_is_neither_read_nor_sealed_nor_dropped_nor_indexed() {
+fn keys_that_are_no_meter_are_neither_read_nor_sealed_nor_dropped_nor_indexed() {
     on_every_server(|server| {
         let mut redis = server.connect();
         let mut failures = Vec::new();
@@ -240,7 +240,7 @@ fn the_error_says_which_of_several_keys_it_is() {
 }
 
 #[test]
-fn what_is_ours_by_a_hair_is_taken() {
+fn values_just_within_our_formats_are_accepted() {
     on_every_server(|server| {
         let mut redis = server.connect();
         redis.run("SET tat 100000000000000000 PX 600000");

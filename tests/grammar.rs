@@ -181,7 +181,7 @@ fn calls_made_from_the_documentation_pass() {
 }
 
 #[test]
-fn errors_tell_of_the_keywords_that_are_documented() {
+fn errors_name_the_keywords_that_are_documented() {
     each(|redis, sample, arguments| {
         // Mistakes in every place, and at the end, where an option or one more number may come.
         let call = sample.calls[0].replace("NOW", &now_ms().to_string());

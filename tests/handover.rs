@@ -151,7 +151,7 @@ fn a_batch_that_no_replica_has_is_sealed_again_under_another_id() {
 }
 
 #[test]
-fn a_batch_that_is_answered_again_is_waited_for_again() {
+fn a_batch_that_is_returned_again_is_confirmed_by_the_replica_again() {
     on_every_program(|program| {
         let mut reader = Reader::hire();
         let (primary, replica) = pair(program);

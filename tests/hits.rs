@@ -61,7 +61,7 @@ fn a_member_that_paths_share_is_counted_once() {
 }
 
 #[test]
-fn what_a_path_refuses_leaves_the_others_untouched() {
+fn a_refused_path_leaves_the_others_untouched() {
     on_every_server(|server| {
         let mut redis = server.connect();
         let now = now_ms();
@@ -149,7 +149,7 @@ fn several_caps_must_all_hold() {
 }
 
 #[test]
-fn cap_since_counts_a_billing_cycle_with_what_was_sealed_or_dropped() {
+fn cap_since_counts_a_billing_cycle_with_its_sealed_and_dropped_days() {
     on_every_server(|server| {
         let mut redis = server.connect();
         let since = |redis: &mut Client, days: i64, n: i64| {
@@ -216,7 +216,7 @@ fn cap_since_is_refused_where_days_may_have_expired() {
 }
 
 #[test]
-fn why_says_what_stopped_a_hit_and_what_is_left() {
+fn why_returns_the_reason_of_a_refusal_and_the_remainder() {
     on_every_server(|server| {
         let mut redis = server.connect();
         let now = now_ms();

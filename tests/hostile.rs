@@ -295,8 +295,8 @@ fn call(random: &mut Random) -> Vec<Vec<u8>> {
     words
 }
 
-/// Calls of every command, with all that its grammar has. `NOW` stands for the time. Keys of `v:` are those whose values
-/// are spoilt, and no call names one that a limiter owns where another call may put something else.
+/// Calls of every command, with all that its grammar has. `NOW` stands for the time. Keys of `v:` are those whose
+/// values are spoilt, and no call names one that a limiter owns where another call may put something else.
 static CALLS: LazyLock<Vec<String>> = LazyLock::new(|| {
     let lines = CATALOGUE.iter().flat_map(Sample::lines);
     lines.map(|line| line.replace("ok:", "v:").replace("BATCH", "0123456789abcdef0123456789abcdef")).collect()
@@ -553,11 +553,11 @@ fn snapshot(redis: &mut Client) -> Snapshot {
 #[track_caller]
 fn assert_unchanged(before: &Snapshot, after: &Snapshot, call: &str) {
     let now = now_ms();
-    for (key, held) in before {
-        let expired = (1..=now + 1).contains(&held.1);
+    for (key, stored) in before {
+        let expired = (1..=now + 1).contains(&stored.1);
         match after.get(key) {
             None => assert!(expired, "{call}: {} has gone", key.escape_ascii()),
-            Some(after) => assert!(after == held, "{call}: {} has changed", key.escape_ascii()),
+            Some(after) => assert!(after == stored, "{call}: {} has changed", key.escape_ascii()),
         }
     }
     for key in after.keys() {
@@ -656,7 +656,7 @@ fn run(server: &Server, random: &mut Random, calls: u64) {
 }
 
 #[test]
-fn any_stored_value_is_answered_and_a_refusal_leaves_it() {
+fn any_stored_value_gets_a_reply_and_a_refusal_leaves_it_unchanged() {
     on_every_program(|program| {
         let mut server = start(program);
         let mut redis = server.connect();
@@ -794,7 +794,7 @@ fn members_of_100_kilobytes_make_a_path_of_eight_levels() {
 }
 
 #[test]
-fn up_to_a_thousand_arguments_are_answered() {
+fn up_to_a_thousand_arguments_get_a_reply() {
     on_every_program(|program| {
         let mut server = start(program);
         let mut redis = server.connect();

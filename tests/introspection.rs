@@ -164,7 +164,7 @@ fn acl_users_reach_the_meters_of_their_keys_and_no_others() {
 }
 
 #[test]
-fn info_counts_what_was_counted_allowed_refused_and_mistaken() {
+fn info_counts_hits_cells_refusals_and_errors() {
     on_every_server(|server| {
         let mut redis = server.connect();
         let counts = |redis: &mut Client| {

@@ -16,7 +16,7 @@ fn ints(waiter: Blocked) -> Vec<i64> {
 
 #[track_caller]
 fn assert_served(waiter: Blocked, within: Duration, what: &str) {
-    assert!(waiter.is_answered_within(within), "{what}: nobody is woken within {within:?}");
+    assert!(waiter.gets_reply_within(within), "{what}: nobody is woken within {within:?}");
     assert_eq!(ints(waiter)[0], 0, "{what}");
 }
 
@@ -108,7 +108,7 @@ fn a_renewal_keeps_the_place_and_moves_the_expiry_with_the_last_lease() {
 }
 
 #[test]
-fn a_lowered_limit_evicts_nobody_and_several_leases_must_end() {
+fn a_lowered_limit_evicts_no_holder_and_several_leases_must_end() {
     on_every_server(|server| {
         let mut redis = server.connect();
         for (place, holder) in ["a", "b", "c", "d"].iter().enumerate() {
@@ -152,7 +152,7 @@ fn ten_thousand_holders_have_a_place_each() {
 }
 
 #[test]
-fn those_who_wait_are_served_in_the_order_they_came() {
+fn blocked_clients_are_served_in_order_of_arrival() {
     on_every_server(|server| {
         let mut redis = server.connect();
         redis.run("CELL.LEASE k 2 900 ann");
@@ -163,7 +163,7 @@ fn those_who_wait_are_served_in_the_order_they_came() {
         assert_eq!(redis.ints("CELL.LEASE k 2 900 ann")[0], 0);
         let mut before = vec!["ann".to_owned(), "bob".to_owned()];
         for (nth, waiter) in waiters.into_iter().enumerate() {
-            assert!(!waiter.is_answered(), "{nth}");
+            assert!(!waiter.has_reply(), "{nth}");
             let mut pipe = redis::pipe();
             pipe.cmd("CELL.RELEASE").arg("k").arg(before.remove(0));
             pipe.cmd("CELL.LEASE").arg(&["k", "2", "900", "late"]);
@@ -179,7 +179,7 @@ fn those_who_wait_are_served_in_the_order_they_came() {
 }
 
 #[test]
-fn as_many_are_served_as_places_come_free() {
+fn as_many_clients_are_served_as_places_become_free() {
     on_every_server(|server| {
         let mut redis = server.connect();
         (0..3).for_each(|holder| drop(redis.run(&format!("CELL.LEASE k 3 900 h{holder}"))));
@@ -189,7 +189,7 @@ fn as_many_are_served_as_places_come_free() {
         (0..3).for_each(|holder| drop(redis.run(&format!("CELL.RELEASE k h{holder}"))));
         redis.run("EXEC");
         eventually("three are served", || count(&mut redis) == 2);
-        assert_eq!(waiters.iter().map(Blocked::is_answered_soon).collect::<Vec<_>>(), [true, true, true, false, false]);
+        assert_eq!(waiters.iter().map(Blocked::gets_reply_soon).collect::<Vec<_>>(), [true, true, true, false, false]);
         assert_eq!(redis.int("ZCARD k"), 3);
         redis.run("DEL k");
         waiters.into_iter().for_each(|waiter| assert_served(waiter, ABOUT_A_SECOND, "DEL"));
@@ -199,17 +199,17 @@ fn as_many_are_served_as_places_come_free() {
 
 /// What a waiter is asked.
 trait Soon {
-    fn is_answered_soon(&self) -> bool;
+    fn gets_reply_soon(&self) -> bool;
 }
 
 impl Soon for Blocked {
-    fn is_answered_soon(&self) -> bool {
-        self.is_answered_within(Duration::from_millis(300))
+    fn gets_reply_soon(&self) -> bool {
+        self.gets_reply_within(Duration::from_millis(300))
     }
 }
 
 #[test]
-fn whatever_frees_a_place_wakes_who_waits() {
+fn everything_that_frees_a_place_wakes_blocked_clients() {
     on_every_server(|server| {
         let mut redis = server.connect();
         redis.run("DEBUG SET-ACTIVE-EXPIRE 0");
@@ -231,7 +231,7 @@ fn whatever_frees_a_place_wakes_who_waits() {
             redis.run("CELL.LEASE k 1 900 ann");
             let waiter = server.block("CELL.LEASE k 1 900 bob TIMEOUT 0");
             sleep_ms(20);
-            assert!(!waiter.is_answered());
+            assert!(!waiter.has_reply());
             for line in lines {
                 redis.run(line);
             }
@@ -271,7 +271,7 @@ fn a_release_and_the_end_of_a_lease_wake_at_once() {
 }
 
 #[test]
-fn a_wait_ends_with_its_timeout_and_tells_when_to_come_back() {
+fn a_wait_ends_with_its_timeout_and_returns_retry_after() {
     on_every_server(|server| {
         let mut redis = server.connect();
         redis.run("CELL.LEASE k 1 60 ann");
@@ -288,7 +288,7 @@ fn a_wait_ends_with_its_timeout_and_tells_when_to_come_back() {
         for zero in ["0", "0.0", "0.000"] {
             let waiter = server.block(&format!("CELL.LEASE k 1 60 bob TIMEOUT {zero}"));
             sleep_ms(30);
-            assert!(!waiter.is_answered(), "TIMEOUT {zero}");
+            assert!(!waiter.has_reply(), "TIMEOUT {zero}");
             redis.run(&format!("CLIENT UNBLOCK {}", waiter.id));
             let answer = ints(waiter);
             assert!(answer[..3] == [1, 1, 0] && (50..=60).contains(&answer[3]), "{answer:?}");
@@ -304,7 +304,7 @@ fn a_wait_ends_with_its_timeout_and_tells_when_to_come_back() {
 }
 
 #[test]
-fn a_client_that_leaves_takes_no_place_and_holds_nobody_up() {
+fn a_client_that_disconnects_takes_no_place_and_delays_no_other() {
     on_every_server(|server| {
         let mut redis = server.connect();
         redis.run("CELL.LEASE k 1 900 ann");
@@ -332,7 +332,7 @@ fn a_client_that_leaves_takes_no_place_and_holds_nobody_up() {
 }
 
 #[test]
-fn clients_that_wait_for_other_keys_and_databases_do_not_hold_each_other_up() {
+fn clients_blocked_on_other_keys_and_databases_do_not_delay_each_other() {
     on_every_server(|server| {
         let mut redis = server.connect();
         redis.run("CELL.LEASE k 1 900 ann");
@@ -344,10 +344,10 @@ fn clients_that_wait_for_other_keys_and_databases_do_not_hold_each_other_up() {
         assert_eq!(elsewhere.ints("CELL.LEASE k 1 900 cid")[0], 0);
         elsewhere.run("CELL.RELEASE k cid");
         sleep_ms(30);
-        assert!(!waiter.is_answered());
+        assert!(!waiter.has_reply());
         redis.run("CELL.RELEASE k ann");
         assert_served(waiter, ABOUT_A_SECOND, "its own key");
-        assert!(!slow.is_answered());
+        assert!(!slow.has_reply());
         // A limit that is higher or lower is each client's own.
         redis.run("DEL other");
         assert_served(slow, ABOUT_A_SECOND, "its own key");
@@ -355,7 +355,7 @@ fn clients_that_wait_for_other_keys_and_databases_do_not_hold_each_other_up() {
 }
 
 #[test]
-fn in_transactions_and_scripts_the_answer_comes_at_once() {
+fn in_transactions_and_scripts_the_reply_comes_at_once() {
     on_every_server(|server| {
         let mut redis = server.connect();
         redis.run("CELL.LEASE k 1 60 ann");
@@ -369,7 +369,7 @@ fn in_transactions_and_scripts_the_answer_comes_at_once() {
 }
 
 #[test]
-fn a_key_that_becomes_something_else_is_told_to_who_waits() {
+fn blocked_clients_get_an_error_when_the_key_becomes_something_else() {
     on_every_server(|server| {
         let mut redis = server.connect();
         for (change, error) in [("SET k text", "WRONGTYPE "), ("ZADD k 5 somebody", "ERR key 'k' holds ")] {
@@ -417,7 +417,7 @@ fn a_set_with_a_score_that_is_no_lease_stays_as_it_is() {
 }
 
 #[test]
-fn mistakes_are_answered_with_the_argument_and_the_remedy() {
+fn errors_name_the_argument_and_the_remedy() {
     on_every_server(|server| {
         let mut redis = server.connect();
         for (line, error) in [
@@ -478,7 +478,7 @@ fn replicas_and_restarts_have_the_same_places() {
 }
 
 #[test]
-fn a_primary_that_becomes_a_replica_lets_its_clients_go() {
+fn a_primary_that_becomes_a_replica_unblocks_its_clients() {
     on_every_program(|program| {
         let (mut server, primary) = (Server::start(program, &[]), Server::start(program, &[]));
         server.connect().run("CELL.LEASE k 1 900 ann");
@@ -511,7 +511,7 @@ fn while_writes_are_paused_no_place_is_taken() {
             let in_pause = paused.elapsed() < Duration::from_millis(1_150);
             assert!(answer[0] == 1 && answer[3] >= 1, "{answer:?}");
             if in_pause {
-                assert!(!waiter.is_answered(), "nothing is taken in a pause");
+                assert!(!waiter.has_reply(), "nothing is taken in a pause");
             }
             assert_served(waiter, ABOUT_A_SECOND, "the end of the pause");
             assert!(paused.elapsed() >= Duration::from_millis(1_150), "{:?}", paused.elapsed());
@@ -541,7 +541,7 @@ fn without_memory_no_place_is_taken() {
 }
 
 #[test]
-fn a_waiter_whose_rights_are_taken_away_is_not_served() {
+fn a_blocked_client_that_loses_its_rights_is_not_served() {
     on_every_program(|program| {
         if !program.is_7_or_later() {
             return; // Redis 6.2 tells no module of a user's rights
@@ -565,7 +565,7 @@ fn a_waiter_whose_rights_are_taken_away_is_not_served() {
 }
 
 #[test]
-fn a_slot_that_moves_away_sends_its_clients_after_it() {
+fn a_slot_that_moves_away_redirects_its_blocked_clients() {
     on_every_program(|program| {
         let cluster = ["--cluster-enabled", "yes"];
         let (source, target) = (Server::start(program, &cluster), Server::start(program, &cluster));
@@ -583,7 +583,7 @@ fn a_slot_that_moves_away_sends_its_clients_after_it() {
         redis.run("DEL k");
         other.run(&format!("CLUSTER SETSLOT {slot} NODE {target_id}"));
         redis.run(&format!("CLUSTER SETSLOT {slot} NODE {target_id}"));
-        assert!(waiter.is_answered_within(ABOUT_A_SECOND), "it is told");
+        assert!(waiter.gets_reply_within(ABOUT_A_SECOND), "it is told");
         match waiter.reply() {
             // Its turn came between DEL and the move.
             Ok(_) => {}
@@ -595,7 +595,7 @@ fn a_slot_that_moves_away_sends_its_clients_after_it() {
 }
 
 #[test]
-fn a_clock_that_steps_back_holds_nobody_up() {
+fn a_clock_that_steps_back_delays_no_client() {
     on_every_program(|program| {
         let folder = tempfile::tempdir().expect("a folder");
         let program = program.preloading("clock.c", "SHIFT=step()", folder.path());
@@ -606,7 +606,7 @@ fn a_clock_that_steps_back_holds_nobody_up() {
         let waiter = server.block("CELL.LEASE k 1 900 bob TIMEOUT 0");
         std::fs::write(server.folder.path().join("clock"), "-3600").expect("written");
         sleep_ms(50);
-        assert!(short.is_answered_within(Duration::from_secs(8)), "the time-out goes by a clock that does not step");
+        assert!(short.gets_reply_within(Duration::from_secs(8)), "the time-out goes by a clock that does not step");
         assert_eq!(ints(short)[0], 1);
         redis.run("DEL k");
         assert_served(waiter, Duration::from_secs(8), "an hour back");
@@ -617,7 +617,7 @@ fn a_clock_that_steps_back_holds_nobody_up() {
 }
 
 #[test]
-fn waiting_leaves_nothing_behind() {
+fn blocked_clients_leave_nothing_behind() {
     on_every_server(|server| {
         let mut redis = server.connect();
         redis.run("CELL.LEASE k 1 9000 ann");

@@ -14,7 +14,7 @@ fn asking(call: &str, quantity: i64) -> String {
     format!("{call} {quantity}")
 }
 
-fn twin(call: &str) -> String {
+fn read_only(call: &str) -> String {
     call.replacen(' ', "_RO ", 1)
 }
 
@@ -43,7 +43,7 @@ fn three_pass_and_the_fourth_is_refused() {
 }
 
 #[test]
-fn looks_and_refusals_and_impossible_calls_leave_no_trace() {
+fn dry_runs_refusals_and_impossible_calls_leave_no_trace() {
     on_every_program(|program| {
         let server = Server::start(program, &["--appendonly", "yes", "--appendfsync", "always"]);
         let (mut redis, mut watcher) = (server.connect(), server.connect());
@@ -71,7 +71,7 @@ fn looks_and_refusals_and_impossible_calls_leave_no_trace() {
 }
 
 #[test]
-fn giving_back_more_than_was_taken_ends_at_full_and_leaves_no_key() {
+fn a_refund_of_more_than_was_taken_ends_at_full_and_leaves_no_key() {
     on_every_server(|server| {
         let mut redis = server.connect();
         for call in THREE_AN_HOUR {
@@ -137,7 +137,7 @@ fn retry_after_is_a_promise_in_seconds_too() {
 }
 
 #[test]
-fn no_state_is_without_an_expiry_nor_outlives_what_it_says() {
+fn every_state_has_an_expiry_soon_after_its_reset() {
     on_every_server(|server| {
         let mut redis = server.connect();
         for call in THREE_AN_HOUR {
@@ -165,7 +165,7 @@ fn no_state_is_without_an_expiry_nor_outlives_what_it_says() {
 }
 
 #[test]
-fn mistakes_are_answered_with_the_argument_and_the_remedy() {
+fn errors_name_the_argument_and_the_remedy() {
     on_every_server(|server| {
         let mut redis = server.connect();
         for (command, error) in [
@@ -199,7 +199,7 @@ fn mistakes_are_answered_with_the_argument_and_the_remedy() {
         redis.run("RPUSH u x");
         for call in THREE_AN_HOUR {
             assert!(redis.error(call).starts_with("WRONGTYPE "), "{call}");
-            assert!(redis.error(&twin(call)).starts_with("WRONGTYPE "), "{call}");
+            assert!(redis.error(&read_only(call)).starts_with("WRONGTYPE "), "{call}");
         }
         redis.run("SET w x");
         redis.run("HSET s start 1");
@@ -216,7 +216,7 @@ fn mistakes_are_answered_with_the_argument_and_the_remedy() {
 }
 
 #[test]
-fn twins_answer_what_the_call_would_and_take_nothing_on_replicas_too() {
+fn read_only_variants_return_what_the_call_would_and_take_nothing_on_replicas_too() {
     on_every_program(|program| {
         let primary = Server::start(program, &[]);
         let load = testkit::module().display().to_string();
@@ -227,8 +227,8 @@ fn twins_answer_what_the_call_would_and_take_nothing_on_replicas_too() {
             for quantity in [1, 1, 1, 1] {
                 primary.wait_for_replica(&replica);
                 let before = redis.contents();
-                let seen = reader.ints(&asking(&twin(call), quantity));
-                assert_eq!(redis.ints(&asking(&twin(call), quantity))[..4], seen[..4], "{call}");
+                let seen = reader.ints(&asking(&read_only(call), quantity));
+                assert_eq!(redis.ints(&asking(&read_only(call), quantity))[..4], seen[..4], "{call}");
                 assert_eq!(redis.contents(), before, "{call}");
                 assert_eq!(redis.ints(&asking(call, quantity))[..3], seen[..3], "{call}");
             }
@@ -361,7 +361,7 @@ fn refused_calls_do_not_prolong_a_window() {
 }
 
 #[test]
-fn changed_numbers_never_lock_a_key_out_nor_give_more_than_the_new_limit() {
+fn changed_numbers_never_lock_a_key_out_nor_admit_more_than_the_new_limit() {
     on_every_server(|server| {
         let mut redis = server.connect();
         at_the_start_of_a_window(1_000);

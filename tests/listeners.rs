@@ -1,38 +1,38 @@
-//! What nobody listens to is not put into words, and nobody misses anything: replicas that attach and go, chains of them,
-//! promotions, AOFs that are switched on and off, restarts and snapshots, at random moments under load.
+//! What nobody listens to is not put into words, and nobody misses anything: replicas that attach and go, chains of
+//! them, promotions, AOFs that are switched on and off, restarts and snapshots, at random moments under load.
 //!
-//! `METER_ROUNDS` sets the number of rounds in each of several worlds on each server, `METER_TRAFFIC_SEED` repeats a run as
-//! far as its moments can be repeated.
+//! `METER_ROUNDS` sets the number of rounds in each of several worlds on each server, `METER_TRAFFIC_SEED` repeats a
+//! run as far as its moments can be repeated.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use testkit::{
-    Client, Program, Random, Server, assert_same, eventually, held, now_ms, on_every_program, on_every_server, setting,
-    sleep_ms,
+    Client, Program, Random, Server, assert_same, eventually, now_ms, on_every_program, on_every_server, setting,
+    sleep_ms, stored_keys,
 };
 
 /// Whether effects are put into words.
-fn is_told(redis: &mut Client) -> bool {
+fn is_replicating(redis: &mut Client) -> bool {
     redis.info_field("meter", "meter_effects_replicated").expect("a field") == "1"
 }
 
 /// Changes something, until the module has found that nobody listens.
-fn becomes_untold(redis: &mut Client, how: &str) {
+fn stops_replicating(redis: &mut Client, how: &str) {
     eventually(how, || {
         redis.run("METER.HIT warm");
-        !is_told(redis)
+        !is_replicating(redis)
     });
 }
 
 /// Changes something for longer than it takes the module to find that nobody listens.
 #[track_caller]
-fn stays_told(redis: &mut Client, how: &str) {
+fn keeps_replicating(redis: &mut Client, how: &str) {
     let start = Instant::now();
     while start.elapsed() < Duration::from_millis(700) {
         redis.run("METER.HIT warm");
-        assert!(is_told(redis), "{how}");
+        assert!(is_replicating(redis), "{how}");
         sleep_ms(20);
     }
 }
@@ -44,34 +44,34 @@ fn is_idle(redis: &mut Client) -> bool {
 }
 
 #[test]
-fn effects_are_told_from_the_moment_that_somebody_may_listen() {
+fn effects_are_replicated_from_the_moment_that_there_may_be_a_listener() {
     on_every_server(|server| {
         let mut redis = server.connect();
-        assert!(is_told(&mut redis), "until the server has said that nobody listens");
-        becomes_untold(&mut redis, "a server alone");
+        assert!(is_replicating(&mut redis), "until the server has said that nobody listens");
+        stops_replicating(&mut redis, "a server alone");
 
         redis.run("CONFIG SET appendonly yes");
-        assert!(is_told(&mut redis), "the AOF is switched on");
-        stays_told(&mut redis, "an AOF");
+        assert!(is_replicating(&mut redis), "the AOF is switched on");
+        keeps_replicating(&mut redis, "an AOF");
         redis.run("CONFIG SET appendonly no");
-        becomes_untold(&mut redis, "the AOF is switched off");
+        stops_replicating(&mut redis, "the AOF is switched off");
 
         redis.run("BGSAVE");
-        assert!(is_told(&mut redis), "a snapshot has begun");
-        becomes_untold(&mut redis, "the snapshot is written");
+        assert!(is_replicating(&mut redis), "a snapshot has begun");
+        stops_replicating(&mut redis, "the snapshot is written");
 
         let replica = server.replica(&[]);
-        assert!(is_told(&mut redis), "a replica has come");
-        stays_told(&mut redis, "a replica");
+        assert!(is_replicating(&mut redis), "a replica has come");
+        keeps_replicating(&mut redis, "a replica");
         replica.connect().run("REPLICAOF NO ONE");
-        stays_told(&mut redis, "a backlog");
+        keeps_replicating(&mut redis, "a backlog");
         redis.run("CONFIG SET repl-backlog-ttl 1");
-        becomes_untold(&mut redis, "the backlog has gone");
+        stops_replicating(&mut redis, "the backlog has gone");
     });
 }
 
 #[test]
-fn a_server_in_a_cluster_with_an_aof_or_told_to_always_tells() {
+fn a_server_in_a_cluster_with_an_aof_or_with_the_setting_always_replicates() {
     on_every_program(|program| {
         for (module, server, how) in [
             ("", vec!["--cluster-enabled", "yes"], "a cluster"),
@@ -84,16 +84,16 @@ fn a_server_in_a_cluster_with_an_aof_or_told_to_always_tells() {
                 redis.run(&format!("CLUSTER ADDSLOTS {}", slots()));
                 eventually("the cluster is up", || redis.try_run("METER.HIT warm").is_ok());
             }
-            stays_told(&mut redis, how);
+            keeps_replicating(&mut redis, how);
         }
         if program.is_7_or_later() {
             let server = Server::start(program, &[]);
             let mut redis = server.connect();
-            becomes_untold(&mut redis, "a server alone");
+            stops_replicating(&mut redis, "a server alone");
             redis.run("CONFIG SET meter.always-replicate yes");
-            stays_told(&mut redis, "always-replicate");
+            keeps_replicating(&mut redis, "always-replicate");
             redis.run("CONFIG SET meter.always-replicate no");
-            becomes_untold(&mut redis, "always-replicate no");
+            stops_replicating(&mut redis, "always-replicate no");
         }
     });
 }
@@ -103,14 +103,14 @@ fn slots() -> String {
 }
 
 #[test]
-fn what_nobody_listens_to_still_counts_as_a_change_and_still_fires_its_events() {
+fn without_a_listener_a_change_still_counts_and_fires_its_events() {
     on_every_program(|program| {
         let [told, untold] = ["yes", "no"].map(|always| {
             let server = Server::with_module(program, &format!("always-replicate {always}"), &[]);
             let mut redis = server.connect();
             redis.run("CONFIG SET notify-keyspace-events KEA");
             if always == "no" {
-                becomes_untold(&mut redis, "a server alone");
+                stops_replicating(&mut redis, "a server alone");
                 redis.run("FLUSHALL");
             }
             let mut listener = server.connect();
@@ -125,7 +125,7 @@ fn what_nobody_listens_to_still_counts_as_a_change_and_still_fires_its_events() 
                     changes.parse().expect("a number")
                 })
                 .collect();
-            assert_eq!(is_told(&mut redis), always == "yes");
+            assert_eq!(is_replicating(&mut redis), always == "yes");
             assert!(changes.iter().filter(|&&n| n > 0).count() > 20, "{changes:?}");
             redis.run("PUBLISH __keyevent@0__:end end");
             (changes, events(&mut listener))
@@ -368,14 +368,14 @@ impl World {
             }
             source = other;
         }
-        let expected = held(&self.primary, 1);
+        let expected = stored_keys(&self.primary, 1);
         for replica in replicas {
-            assert_same(&held(replica, 1), &expected, &format!("a replica, after {happened:?}"));
+            assert_same(&stored_keys(replica, 1), &expected, &format!("a replica, after {happened:?}"));
         }
         if redis.info_field("persistence", "aof_enabled").as_deref() == Some("1") {
             eventually("the AOF is rewritten", || is_idle(&mut redis));
             redis.run("DEBUG LOADAOF");
-            assert_same(&held(&self.primary, 1), &expected, &format!("the AOF, after {happened:?}"));
+            assert_same(&stored_keys(&self.primary, 1), &expected, &format!("the AOF, after {happened:?}"));
         }
     }
 
@@ -386,16 +386,16 @@ impl World {
             redis.run("CONFIG SET appendonly no");
             self.happen(Event::Detach);
             eventually("it has no children", || is_idle(&mut redis));
-            becomes_untold(&mut redis, "nobody listens");
+            stops_replicating(&mut redis, "nobody listens");
             UNTOLD.fetch_add(1, Ordering::Relaxed);
         }
         if self.random.below(20) == 0 {
             // An RDB holds what a replica needs to go on.
             let appends = redis.info_field("persistence", "aof_enabled").as_deref() == Some("1");
-            let before = held(&self.primary, 1);
+            let before = stored_keys(&self.primary, 1);
             self.primary.restart("SAVE");
             if !appends {
-                assert_same(&held(&self.primary, 1), &before, "a restart");
+                assert_same(&stored_keys(&self.primary, 1), &before, "a restart");
             }
         }
     }
@@ -425,7 +425,7 @@ fn in_worlds(count: u64, run: impl Fn(&Program, u64) + Sync) {
 }
 
 #[test]
-fn whoever_begins_to_listen_at_any_moment_misses_nothing() {
+fn a_listener_that_begins_at_any_moment_misses_nothing() {
     let rounds = setting("METER_ROUNDS", 12);
     in_worlds(3, |program, seed| {
         let mut world = World::new(program, seed);
@@ -445,7 +445,7 @@ fn a_replica_that_is_promoted_and_one_that_comes_back_miss_nothing() {
         let mut random = Random::new(seed);
         let start = || Server::start(program, &["--hz", "100"]);
         let [mut primary, mut replica] = [start(), start()];
-        becomes_untold(&mut primary.connect(), "nobody listens");
+        stops_replicating(&mut primary.connect(), "nobody listens");
         for round in 0..rounds {
             let mut traffic = Traffic { random: Random::new(seed + round), now: now_ms() };
             let mut redis = primary.connect();
@@ -454,7 +454,7 @@ fn a_replica_that_is_promoted_and_one_that_comes_back_miss_nothing() {
             replica.connect().run(&format!("REPLICAOF 127.0.0.1 {}", primary.port));
             calls(&mut redis);
             primary.wait_for_replica(&replica);
-            assert_same(&held(&replica, 1), &held(&primary, 1), "a replica");
+            assert_same(&stored_keys(&replica, 1), &stored_keys(&primary, 1), "a replica");
             if random.below(2) == 0 {
                 // It is away, while its primary counts on, or restarts.
                 replica.connect().run("CLIENT KILL TYPE master");
@@ -466,7 +466,7 @@ fn a_replica_that_is_promoted_and_one_that_comes_back_miss_nothing() {
                     calls(&mut redis);
                 }
                 primary.wait_for_replica(&replica);
-                assert_same(&held(&replica, 1), &held(&primary, 1), "a replica that came back");
+                assert_same(&stored_keys(&replica, 1), &stored_keys(&primary, 1), "a replica that came back");
             }
             std::mem::swap(&mut primary, &mut replica);
             primary.connect().run("REPLICAOF NO ONE");

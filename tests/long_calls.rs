@@ -143,7 +143,7 @@ fn fill_days(redis: &mut Client) {
 }
 
 #[test]
-fn seal_closes_whole_days_in_as_many_batches_as_are_quick() {
+fn seal_closes_whole_days_in_batches_that_are_quick() {
     on_every_server(|server| {
         let mut redis = server.connect();
         fill_days(&mut redis);
@@ -164,7 +164,7 @@ fn seal_closes_whole_days_in_as_many_batches_as_are_quick() {
 }
 
 #[test]
-fn drop_deletes_whole_days_in_as_many_calls_as_are_quick() {
+fn drop_deletes_whole_days_in_calls_that_are_quick() {
     on_every_server(|server| {
         let mut redis = server.connect();
         fill_days(&mut redis);

@@ -125,8 +125,8 @@ fn allocated(redis: &mut Client) -> [i64; 2] {
         .map(|name| redis.info_field("memory", name).expect("a field").parse().expect("a number"))
 }
 
-/// Whether no more is allocated than before, but for what buffers and tables of the server take; waits for what is freed
-/// later.
+/// Whether no more is allocated than before, but for what buffers and tables of the server take; waits for what is
+/// freed later.
 #[track_caller]
 fn assert_flat(redis: &mut Client, before: [i64; 2], slack: i64, what: &str) {
     let start = Instant::now();
@@ -196,7 +196,7 @@ fn no_call_that_fails_leaks() {
 }
 
 #[test]
-fn no_client_that_has_waited_leaves_anything() {
+fn blocked_clients_leave_no_memory_in_use() {
     on_every_server(|server| {
         let mut redis = server.connect();
         let mut client = server.connect();
@@ -306,7 +306,7 @@ fn state_has_the_encoding_and_the_size_that_core_commands_give_it() {
 }
 
 #[test]
-fn what_is_deleted_is_freed_lazily_and_completely() {
+fn deleted_keys_are_freed_lazily_and_completely() {
     on_every_server(|server| {
         let mut redis = server.connect();
         let freed = |redis: &mut Client| -> i64 {

@@ -15,7 +15,7 @@ fn bars<const N: usize>(bars: [(&str, i64); N]) -> Vec<(String, i64)> {
 }
 
 #[test]
-fn a_hit_leaves_what_session_counters_write() {
+fn a_hit_writes_what_session_counters_write() {
     on_every_server(|server| {
         let mut redis = server.connect();
         assert_eq!(redis.ints("METER.HIT kpi:sessions:app:local:node:0 AT 1660054277326"), [1, 1, 1]);
@@ -94,7 +94,7 @@ fn late_hits_count_in_their_own_day() {
 }
 
 #[test]
-fn by_0_only_looks() {
+fn by_0_is_a_dry_run() {
     on_every_server(|server| {
         let mut redis = server.connect();
         assert_eq!(redis.ints(&format!("METER.HIT m AT {AT} BY 0")), [0, 0, 0]);
@@ -107,7 +107,7 @@ fn by_0_only_looks() {
 }
 
 #[test]
-fn a_correction_takes_back_and_what_reaches_zero_is_removed() {
+fn a_correction_subtracts_and_zero_counts_are_removed() {
     on_every_server(|server| {
         let mut redis = server.connect();
         redis.run(&format!("METER.HIT m AT {AT} BY 5"));
@@ -229,7 +229,7 @@ fn the_time_of_a_hit_is_checked() {
 }
 
 #[test]
-fn mistakes_are_answered_with_the_argument_and_the_remedy() {
+fn errors_name_the_argument_and_the_remedy() {
     on_every_server(|server| {
         let mut redis = server.connect();
         for (command, error) in [
@@ -341,7 +341,7 @@ fn mistakes_are_answered_with_the_argument_and_the_remedy() {
 }
 
 #[test]
-fn a_day_is_answered_as_its_hash_has_it() {
+fn a_day_is_returned_as_its_hash_has_it() {
     on_every_server(|server| {
         let mut redis = server.connect();
         assert_eq!(redis.run("METER.KPI m DAY 20220809"), Value::Array(vec![]));
@@ -366,7 +366,7 @@ fn a_day_is_answered_as_its_hash_has_it() {
 }
 
 #[test]
-fn a_span_is_answered_by_hour_day_month_or_in_total() {
+fn a_span_is_returned_by_hour_day_month_or_in_total() {
     on_every_server(|server| {
         let mut redis = server.connect();
         let day = |date: &str| {
@@ -400,7 +400,7 @@ fn a_span_is_answered_by_hour_day_month_or_in_total() {
 }
 
 #[test]
-fn a_span_costs_what_the_days_held_cost_not_the_calendar() {
+fn the_time_of_a_span_depends_on_its_stored_days_not_on_its_length() {
     on_every_server(|server| {
         let mut redis = server.connect();
         for day in 0..5 {
@@ -489,7 +489,7 @@ fn entries_of_days_that_have_expired_are_cleared_away() {
 }
 
 #[test]
-fn retention_set_back_to_0_keeps_what_is_opened_then() {
+fn retention_set_back_to_0_keeps_days_opened_afterwards() {
     on_every_program(|program| {
         if !program.is_7_or_later() {
             return; // no CONFIG SET for modules

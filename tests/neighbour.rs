@@ -77,8 +77,8 @@ fn start(program: &Program) -> Server {
     server
 }
 
-/// No count of `INFO keysizes` has gone below zero and wrapped. Redis 8.0 does not follow what any module adds to a sorted
-/// set or removes from it.
+/// No count of `INFO keysizes` has gone below zero and wrapped. Redis 8.0 does not follow what any module adds to a
+/// sorted set or removes from it.
 #[track_caller]
 fn assert_books(redis: &mut Client, what: &str) {
     if redis.info_field("server", "redis_version").is_some_and(|version| version.starts_with("8.0.")) {
@@ -111,8 +111,8 @@ fn meddle(program: &Program, actions: &[&str]) {
             let id = prepare(&mut redis);
             let keys = redis.strings("KEYS *");
             redis.run(&format!("NEIGHBOUR.WHEN {}", action.replace("KEYS", &keys.join(" "))));
-            // The server's own PFADD writes to its value after it has told of it: a neighbour that takes the value away at
-            // that event has it write to memory that is somebody else's.
+            // The server's own PFADD writes to its value after it has told of it: a neighbour that takes the value away
+            // at that event has it write to memory that is somebody else's.
             let call = &call.replace(" UNIQUE u", "").replace(" UNIQUE v", "");
             let answer = redis.try_run(&filled(call, &id));
             server.assert_alive(&what);
@@ -130,7 +130,7 @@ fn meddle(program: &Program, actions: &[&str]) {
 }
 
 #[test]
-fn a_neighbour_may_delete_the_key_that_it_is_told_of() {
+fn a_neighbour_may_delete_the_key_of_an_event() {
     on_every_program(|program| meddle(program, &["* * DEL", "* * EXPIRE", "* * LOG"]));
 }
 
@@ -140,7 +140,7 @@ fn a_neighbour_may_delete_every_key_at_every_event() {
 }
 
 #[test]
-fn a_hit_whose_day_is_deleted_while_its_path_is_told_is_counted_before_or_not_at_all() {
+fn a_hit_whose_day_is_deleted_at_an_event_of_its_path_is_counted_before_or_not_at_all() {
     on_every_program(|program| {
         let mut server = start(program);
         let replica = server.replica(&[]);
@@ -180,7 +180,7 @@ fn a_hit_whose_day_is_deleted_while_its_path_is_told_is_counted_before_or_not_at
 }
 
 #[test]
-fn a_waiter_is_served_whole_before_a_neighbour_deletes_what_it_was_given_from() {
+fn a_blocked_client_is_served_whole_before_a_neighbour_deletes_its_list() {
     on_every_program(|program| {
         let mut server = start(program);
         let replica = server.replica(&[]);

@@ -45,7 +45,7 @@ fn as_many_as_fit_are_taken() {
 }
 
 #[test]
-fn info_counts_what_was_taken_and_what_was_not() {
+fn info_counts_taken_and_refused_cells() {
     on_every_server(|server| {
         let mut redis = server.connect();
         for call in FIVE {
@@ -89,21 +89,21 @@ fn retry_after_is_when_one_cell_fits() {
 }
 
 #[test]
-fn the_twins_tell_and_take_nothing() {
+fn read_only_variants_return_the_same_and_take_nothing() {
     on_every_server(|server| {
         let mut redis = server.connect();
         for call in FIVE {
             redis.run("DEL k");
-            let twin = call.replacen(" ", "_RO ", 1);
-            assert_eq!(redis.ints(&format!("{twin} 9 PARTIAL"))[5], 5, "{call}: a fresh one");
+            let read_only = call.replacen(" ", "_RO ", 1);
+            assert_eq!(redis.ints(&format!("{read_only} 9 PARTIAL"))[5], 5, "{call}: a fresh one");
             assert_eq!(redis.int("EXISTS k"), 0, "{call}");
             redis.run(&format!("{call} 3"));
             let before = redis.contents();
-            assert_eq!(taken(&mut redis, &format!("{twin} 9 PARTIAL")), [0, 5, 0, 2], "{call}");
+            assert_eq!(taken(&mut redis, &format!("{read_only} 9 PARTIAL")), [0, 5, 0, 2], "{call}");
             assert_eq!(redis.contents(), before, "{call}");
             redis.run(&format!("{call} 2"));
             let before = redis.contents();
-            assert_eq!(taken(&mut redis, &format!("{twin} 9 PARTIAL")), [1, 5, 0, 0], "{call}");
+            assert_eq!(taken(&mut redis, &format!("{read_only} 9 PARTIAL")), [1, 5, 0, 0], "{call}");
             assert_eq!(redis.contents(), before, "{call}");
         }
     });
@@ -171,8 +171,8 @@ fn it_needs_a_quantity_to_take_and_a_limiter_of_its_own() {
                 assert_eq!(error, expected, "{call}");
             }
             assert_eq!(redis.error(&format!("{call} 1 PARTIAL PARTIAL")), "ERR PARTIAL is given twice");
-            let twin = call.replacen(" ", "_RO ", 1);
-            assert!(redis.error(&format!("{twin} 0 PARTIAL")).starts_with("ERR PARTIAL takes"), "{twin}");
+            let read_only = call.replacen(" ", "_RO ", 1);
+            assert!(redis.error(&format!("{read_only} 0 PARTIAL")).starts_with("ERR PARTIAL takes"), "{read_only}");
         }
         assert!(redis.error("CELL.MTHROTTLE k 4 5 60 1 PARTIAL").starts_with("ERR "));
         assert!(redis.error("CELL.PULL q k 4 5 60 PARTIAL").starts_with("ERR "));
@@ -182,7 +182,7 @@ fn it_needs_a_quantity_to_take_and_a_limiter_of_its_own() {
 
 /// Beside each limiter stands one of which the same cells are taken one by one.
 #[test]
-fn it_takes_what_single_calls_would_have_taken() {
+fn it_takes_as_many_cells_as_single_calls_would() {
     let seed = setting("METER_PARTIAL_SEED", now_ms().unsigned_abs());
     println!("METER_PARTIAL_SEED={seed}");
     on_every_server(|server| {

@@ -124,7 +124,7 @@ fn end_in_a_pause(server: &Server, audience: Audience, lines: &[String], end: En
             End::Kill => drop(redis.run(&format!("CLIENT KILL ID {}", waiter.id))),
             End::TimeOut | End::Leave => {}
         }
-        assert!(waiter.is_answered_within(Duration::from_secs(10)), "{name}: the wait ends in the pause");
+        assert!(waiter.gets_reply_within(Duration::from_secs(10)), "{name}: the wait ends in the pause");
         if matches!(end, End::TimeOut | End::Unblock) {
             assert_eq!(waiter.cells().0, [""; 0], "{name}");
         } else {
@@ -156,7 +156,7 @@ fn a_wait_that_ends_in_a_pause_writes_nothing() {
 }
 
 #[test]
-fn alarms_in_a_pause_take_nothing_and_serve_after_it() {
+fn timers_in_a_pause_take_nothing_and_serve_after_it() {
     on_every_program(|program| {
         for audience in AUDIENCES {
             for mode in ["WRITE", "ALL"] {
@@ -170,12 +170,12 @@ fn alarms_in_a_pause_take_nothing_and_serve_after_it() {
                     let waiter = server.block("CELL.PULL q lim 0 1 0.5 TIMEOUT 0 INTO busy");
                     pause(&mut redis, &[], &format!("CLIENT PAUSE 1500 {mode}"));
                     // On a busy machine its time may come before the pause does.
-                    if !waiter.is_answered() {
+                    if !waiter.has_reply() {
                         break waiter;
                     }
                 };
                 let paused = now_ms();
-                let served = waiter.is_answered_within(Duration::from_millis(1_200));
+                let served = waiter.gets_reply_within(Duration::from_millis(1_200));
                 assert!(!served || now_ms() - paused >= 1_450, "{mode} {audience:?}: served in the pause");
                 server.assert_alive(&format!("an alarm in a pause of {mode}, told: {audience:?}"));
                 assert_eq!(waiter.cells().0, ["b"]);
@@ -202,7 +202,7 @@ fn pair(program: &Program, arguments: &[&str]) -> (Server, Server) {
 }
 
 #[test]
-fn a_failover_that_waits_for_its_replica_outlives_every_wait() {
+fn waits_that_end_while_a_failover_waits_for_its_replica_write_nothing() {
     on_every_program(|program| {
         let (mut primary, mut replica) = pair(program, &[]);
         let mut redis = primary.connect();
@@ -217,7 +217,7 @@ fn a_failover_that_waits_for_its_replica_outlives_every_wait() {
         pipe.cmd("FAILOVER").arg(&["TO", "127.0.0.1", &replica.port.to_string(), "TIMEOUT", "2500"]).ignore();
         pipe.query::<()>(&mut redis.0).expect("the failover begins");
         let until = now_ms() + 2_000;
-        assert!(short.is_answered_within(Duration::from_secs(10)));
+        assert!(short.gets_reply_within(Duration::from_secs(10)));
         primary.assert_alive("a wait that ended during FAILOVER");
         redis.run(&format!("CLIENT UNBLOCK {}", unblocked.id));
         assert!(short.cells().0.is_empty() && unblocked.cells().0.is_empty());
@@ -261,7 +261,7 @@ fn a_shutdown_that_waits_for_its_replica_saves_everything() {
         pipe.cmd("LPUSH").arg("q").arg("a").ignore();
         pipe.cmd("SHUTDOWN").arg("SAVE").ignore();
         redis.0.send_packed_command(&pipe.get_packed_pipeline()).expect("sent");
-        assert!(short.is_answered_within(Duration::from_secs(10)));
+        assert!(short.gets_reply_within(Duration::from_secs(10)));
         let reply = short.reply();
         let end = primary.wait_for_end();
         assert!(end.success(), "{} {:?}: the server died in a shutdown: {end}", program.product, program.version);
@@ -316,7 +316,7 @@ fn wakes() -> [(&'static str, Wake); 6] {
 }
 
 #[test]
-fn a_waiter_that_is_woken_in_vain_leaves_the_server_up() {
+fn a_blocked_client_that_is_woken_in_vain_leaves_the_server_up() {
     on_every_program(|program| {
         for audience in AUDIENCES {
             let (mut server, replica) = start(program, audience);
@@ -329,7 +329,7 @@ fn a_waiter_that_is_woken_in_vain_leaves_the_server_up() {
                 sleep_ms(20);
                 server.assert_alive(&what);
                 assert!(woken.is_ok(), "{what}");
-                assert!(!waiter.is_answered(), "{what}: nothing is due");
+                assert!(!waiter.has_reply(), "{what}: nothing is due");
                 redis.run("DEL p");
                 redis.run("LPUSH q last");
                 let (cells, _) = waiter.cells();

@@ -35,7 +35,7 @@ fn answer(thread: thread::JoinHandle<Result<Value, String>>) -> (Vec<String>, i6
 }
 
 #[test]
-fn what_is_there_and_due_is_taken_from_the_tail() {
+fn elements_that_are_due_are_taken_from_the_tail() {
     on_every_server(|server| {
         let mut redis = server.connect();
         assert_eq!(pull(&mut redis, "CELL.PULL q l 0 1 60"), (vec![], 0));
@@ -110,7 +110,7 @@ fn a_client_waits_until_the_next_slot_is_due() {
 }
 
 #[test]
-fn those_who_wait_are_served_in_the_order_they_came() {
+fn blocked_clients_are_served_in_order_of_arrival() {
     on_every_server(|server| {
         let mut redis = server.connect();
         let line = "CELL.PULL q l 0 1 0.05 TIMEOUT 10";
@@ -126,7 +126,7 @@ fn those_who_wait_are_served_in_the_order_they_came() {
 }
 
 #[test]
-fn what_becomes_due_early_goes_to_those_in_line_and_not_to_who_asks_next() {
+fn elements_due_early_go_to_blocked_clients_and_not_to_the_next_call() {
     on_every_server(|server| {
         let mut redis = server.connect();
         redis.run("LPUSH q a b c");
@@ -139,7 +139,7 @@ fn what_becomes_due_early_goes_to_those_in_line_and_not_to_who_asks_next() {
 }
 
 #[test]
-fn lines_of_other_limiters_do_not_wait_for_each_other() {
+fn clients_blocked_with_other_limiters_do_not_delay_each_other() {
     on_every_server(|server| {
         let mut redis = server.connect();
         redis.run("CELL.THROTTLE slow 0 1 3600");
@@ -153,7 +153,7 @@ fn lines_of_other_limiters_do_not_wait_for_each_other() {
 }
 
 #[test]
-fn a_wait_ends_with_its_timeout_and_tells_when_to_come_back() {
+fn a_wait_ends_with_its_timeout_and_returns_retry_after() {
     on_every_server(|server| {
         let mut redis = server.connect();
         let start = Instant::now();
@@ -167,7 +167,7 @@ fn a_wait_ends_with_its_timeout_and_tells_when_to_come_back() {
 }
 
 #[test]
-fn a_client_that_leaves_loses_no_cell() {
+fn a_client_that_disconnects_loses_no_cell() {
     on_every_server(|server| {
         let mut redis = server.connect();
         let (sender, id) = std::sync::mpsc::channel();
@@ -194,7 +194,7 @@ fn a_client_that_leaves_loses_no_cell() {
 }
 
 #[test]
-fn in_transactions_and_scripts_the_answer_comes_at_once() {
+fn in_transactions_and_scripts_the_reply_comes_at_once() {
     on_every_server(|server| {
         let mut redis = server.connect();
         redis.run("MULTI");
@@ -249,7 +249,7 @@ fn the_pace_holds_across_clients_and_restarts() {
 }
 
 #[test]
-fn a_primary_that_becomes_a_replica_lets_its_clients_go() {
+fn a_primary_that_becomes_a_replica_unblocks_its_clients() {
     on_every_program(|program| {
         let (server, primary) = (Server::start(program, &[]), Server::start(program, &[]));
         let waiter = waiting(&server, "CELL.PULL q l 0 1 60 TIMEOUT 0");
@@ -282,7 +282,7 @@ fn while_writes_are_paused_nothing_is_taken() {
 }
 
 #[test]
-fn a_slot_that_moves_away_sends_its_clients_after_it() {
+fn a_slot_that_moves_away_redirects_its_blocked_clients() {
     on_every_program(|program| {
         let cluster = ["--cluster-enabled", "yes"];
         let (source, target) = (Server::start(program, &cluster), Server::start(program, &cluster));
@@ -321,7 +321,7 @@ fn its_keys_are_the_queue_the_limiter_and_the_list() {
 }
 
 #[test]
-fn mistakes_are_answered_with_the_argument_and_the_remedy() {
+fn errors_name_the_argument_and_the_remedy() {
     on_every_server(|server| {
         let mut redis = server.connect();
         redis.run("LPUSH q a");

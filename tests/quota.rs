@@ -102,7 +102,7 @@ fn a_lowered_limit_refuses_until_the_unit_ends() {
 }
 
 #[test]
-fn what_a_longer_unit_has_left_is_cut_by_who_asks_for_a_cell() {
+fn a_state_of_a_longer_unit_is_cut_by_a_call_that_takes() {
     on_every_program(|program| {
         let Some(mut frozen) = Frozen::start(program) else { return };
         let redis = frozen.at("2026-11-27 12:00:00.000");
@@ -158,7 +158,7 @@ fn a_counter_of_another_program_is_taken_over() {
 }
 
 #[test]
-fn mistakes_are_answered_with_the_argument_and_the_remedy() {
+fn errors_name_the_argument_and_the_remedy() {
     on_every_program(|program| {
         let server = Server::start(program, &[]);
         let mut redis = server.connect();
@@ -185,7 +185,7 @@ fn mistakes_are_answered_with_the_argument_and_the_remedy() {
 }
 
 #[test]
-fn replicas_answer_the_read_only_variant_alone() {
+fn replicas_serve_the_read_only_variant_alone() {
     on_every_program(|program| {
         let server = Server::start(program, &[]);
         let replica = Server::start(program, &["--replicaof", "127.0.0.1", &server.port.to_string()]);

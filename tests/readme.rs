@@ -84,8 +84,8 @@ fn as_shown(answer: &str, shown: &str) -> String {
     text
 }
 
-/// What a page cannot know, as it writes it and as the server has it: `<now>` is the time in milliseconds, `<today>` its
-/// UTC date, and a batch id of the page stands for the one that the server has made up, from its first sight on.
+/// What a page cannot know, as it writes it and as the server has it: `<now>` is the time in milliseconds, `<today>`
+/// its UTC date, and a batch id of the page stands for the one that the server has made up, from its first sight on.
 struct Unknowns(Vec<(String, String)>);
 
 impl Unknowns {
@@ -129,7 +129,7 @@ fn a_batch_id_stands_for_the_same_one_all_through_a_page() {
 }
 
 #[test]
-fn every_answer_that_a_page_shows_is_what_a_server_answers() {
+fn every_reply_that_a_page_shows_is_what_a_server_returns() {
     let documents = documents();
     for (name, at_least) in [("README.md", 4), ("docs/limiters.md", 20), ("docs/meters.md", 50)] {
         let document = documents.iter().find(|document| document.name == name).expect(name);

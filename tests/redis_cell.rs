@@ -78,8 +78,8 @@ fn spelled(random: &mut Random, word: &str) -> String {
     }
 }
 
-/// Whether both say the same. redis-cell of this version cuts the two waits down to whole seconds; ours never ends a wait
-/// early by a second.
+/// Whether both say the same. redis-cell of this version cuts the two waits down to whole seconds; ours never ends a
+/// wait early by a second.
 fn agree(ours: &[i64], theirs: &[i64]) -> bool {
     let waits = ours[3..].iter().zip(&theirs[3..]);
     ours[..3] == theirs[..3] && waits.into_iter().all(|(ours, theirs)| (0..=1).contains(&(ours - theirs)))
@@ -92,7 +92,7 @@ fn stands_still(pair: &Pair, redis: &mut Client) -> bool {
 }
 
 #[test]
-fn random_traffic_is_answered_as_redis_cell_does() {
+fn random_traffic_gets_the_replies_of_redis_cell() {
     let calls = setting("METER_CELL_CALLS", 3_000);
     let seed = setting("METER_CELL_SEED", now_ms().unsigned_abs());
     println!("METER_CELL_SEED={seed}");

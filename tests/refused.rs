@@ -48,7 +48,7 @@ fn assert_within_the_bound(redis: &mut Client, tracked: i64, keys: usize, mut dr
 }
 
 #[test]
-fn estimates_are_within_their_bound_whatever_the_traffic() {
+fn estimates_are_within_their_bound_for_any_traffic() {
     on_every_program(|program| {
         let server = tracking(program, 50, &[]);
         let mut redis = server.connect();
@@ -130,7 +130,7 @@ fn refusals_of_calls_that_take_are_counted_once_a_call() {
 }
 
 #[test]
-fn a_wait_is_no_refusal_until_its_time_has_passed() {
+fn a_blocked_call_counts_as_refused_after_its_timeout_alone() {
     on_every_program(|program| {
         let server = Server::start(program, &[]);
         let mut redis = server.connect();
@@ -144,7 +144,7 @@ fn a_wait_is_no_refusal_until_its_time_has_passed() {
 }
 
 #[test]
-fn keys_are_told_apart_by_database_and_by_their_bytes() {
+fn keys_are_distinguished_by_database_and_by_their_bytes() {
     on_every_program(|program| {
         let server = Server::start(program, &[]);
         let mut redis = server.connect();
@@ -206,7 +206,7 @@ fn the_setting_says_how_many_keys_are_tracked() {
 }
 
 #[test]
-fn only_who_may_administer_sees_it() {
+fn only_administrators_may_call_it() {
     on_every_program(|program| {
         let server = Server::start(program, &[]);
         let mut redis = server.connect();

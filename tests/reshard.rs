@@ -250,7 +250,7 @@ fn move_slot(nodes: &[Server], meter: &str, [from, to]: [usize; 2], way: Way, ra
 }
 
 /// What the nodes hold, each key where it belongs: what is counted, and what is sealed.
-fn held(nodes: &[Server], mut client: ClusterClient<'_>) -> [Book; 2] {
+fn stored_books(nodes: &[Server], mut client: ClusterClient<'_>) -> [Book; 2] {
     let mut books = [Book::default(), Book::default()];
     for node in nodes {
         let mut redis = node.connect();
@@ -308,7 +308,7 @@ fn move_slots_under_traffic(program: &Program, way: Way) {
     });
     let totals = |book: &Book| METERS.iter().flat_map(|meter| book.months(meter).into_values()).sum::<i64>();
     let (hits, taken) = (totals(&expected), totals(&found));
-    held(&nodes, client()).into_iter().for_each(|book| found.add(book));
+    stored_books(&nodes, client()).into_iter().for_each(|book| found.add(book));
 
     for (key, counts) in found.counts.iter().chain(&expected.counts).filter(|((meter, _), _)| meter != DROPPED) {
         let of = |book: &Book| book.counts.get(key).cloned().unwrap_or_default();

@@ -148,7 +148,7 @@ fn keys_that_were_there_before_their_day_expire_with_it() {
 }
 
 #[test]
-fn an_index_that_once_held_a_day_without_expiry_expires_again() {
+fn an_index_that_once_named_a_day_without_expiry_expires_again() {
     on_every_program(|program| {
         let mut keeper = Keeper::start(program, 0);
         let (today, earlier) = (now_ms(), now_ms() - 2 * DAY_MS);
@@ -280,7 +280,7 @@ fn the_first_hit_after_a_change_is_as_quick_as_another_and_the_rest_follows() {
 }
 
 #[test]
-fn what_follows_in_the_background_stops_while_writes_are_paused() {
+fn background_changes_of_expiries_stop_while_writes_are_paused() {
     on_every_program(|program| {
         if !program.is_7_or_later() {
             return; // there it can only be set at load

@@ -87,7 +87,7 @@ fn a_user_of_some_keys_reaches_no_other_in_any_place() {
 }
 
 #[test]
-fn what_the_server_is_not_told_is_a_key_is_not_used_as_one() {
+fn arguments_not_declared_as_keys_are_not_used_as_keys() {
     on_every_program(|program| {
         let server = start(program);
         let mut redis = server.connect();
@@ -148,7 +148,7 @@ fn what_the_server_is_not_told_is_a_key_is_not_used_as_one() {
 }
 
 #[test]
-fn a_meter_goes_with_its_key_and_its_parts_alone_do_not() {
+fn access_to_a_meters_key_grants_its_derived_keys_and_not_the_reverse() {
     on_every_program(|program| {
         let server = start(program);
         let mut redis = server.connect();
@@ -175,7 +175,7 @@ fn a_meter_goes_with_its_key_and_its_parts_alone_do_not() {
 }
 
 #[test]
-fn every_command_has_the_categories_of_what_it_does() {
+fn every_command_has_the_categories_of_its_effects() {
     on_every_program(|program| {
         if !program.has_module_categories() {
             return;
@@ -220,7 +220,7 @@ fn every_command_has_the_categories_of_what_it_does() {
 }
 
 #[test]
-fn users_by_category_get_what_it_says() {
+fn users_by_category_may_call_its_commands_alone() {
     on_every_program(|program| {
         let server = start(program);
         fill(&mut server.connect(), "ok:");
@@ -280,7 +280,7 @@ fn users_who_may_only_read_or_only_write_a_key_do_no_more() {
 }
 
 #[test]
-fn a_client_that_waits_with_rights_that_are_taken_from_it_takes_nothing() {
+fn a_blocked_client_that_loses_its_rights_takes_nothing() {
     on_every_server(|server| {
         let mut redis = server.connect();
         let mut worker = user(server, "worker", "~q ~l +cell.pull");

@@ -27,7 +27,7 @@ fn assert_only_months_are_left(redis: &mut Client) {
 }
 
 #[test]
-fn the_same_batch_is_answered_until_it_is_acknowledged() {
+fn the_same_batch_is_returned_until_it_is_acknowledged() {
     on_every_server(|server| {
         let mut redis = server.connect();
         assert_eq!(redis.seal("METER.SEAL m"), (None, vec![]));
@@ -184,7 +184,7 @@ fn sealing_while_hits_arrive_neither_loses_nor_doubles_one() {
 }
 
 #[test]
-fn sealed_data_never_expires_and_what_expires_was_not_sealed() {
+fn sealed_data_never_expires_and_expired_data_was_not_sealed() {
     on_every_program(|program| {
         let server = Server::with_module(program, "retention-days 2", &[]);
         let mut redis = server.connect();
@@ -355,7 +355,7 @@ fn days_of_other_programs_are_indexed() {
 }
 
 #[test]
-fn what_is_no_batch_is_refused_and_left_alone() {
+fn keys_that_are_no_batch_are_refused_and_unchanged() {
     on_every_server(|server| {
         let mut redis = server.connect();
         redis.run(&format!("METER.HIT m AT {AT}"));
@@ -395,7 +395,7 @@ fn what_is_no_batch_is_refused_and_left_alone() {
 }
 
 #[test]
-fn who_watches_the_meter_is_told_of_every_change() {
+fn every_change_of_the_meter_aborts_a_watch() {
     on_every_server(|server| {
         let (mut redis, mut watcher) = (server.connect(), server.connect());
         redis.run("HSET m:day:20220801 day 5 14 5");
@@ -468,7 +468,7 @@ fn sealing_and_dropping_replicate_as_core_commands_in_one_step() {
 }
 
 #[test]
-fn a_big_meter_is_sealed_and_dropped_without_a_look_at_each_member_and_freed_in_the_background() {
+fn a_big_meter_is_sealed_and_dropped_without_reading_each_member_and_freed_in_the_background() {
     on_every_server(|server| {
         let mut redis = server.connect();
         let number = |redis: &mut Client, section: &str, field: &str| {

@@ -126,7 +126,7 @@ fn module_loadex_takes_configs_and_arguments() {
 }
 
 #[test]
-fn config_set_changes_what_may_change_while_the_server_runs() {
+fn config_set_changes_settings_while_the_server_runs() {
     on_every_program(|program| {
         if !program.is_7_or_later() {
             return;
@@ -143,7 +143,7 @@ fn config_set_changes_what_may_change_while_the_server_runs() {
 }
 
 #[test]
-fn cl_throttle_is_there_only_if_it_is_asked_for() {
+fn cl_throttle_is_registered_only_if_configured() {
     on_every_program(|program| {
         let server = Server::start(program, &[]);
         assert!(server.connect().error("CL.THROTTLE u 2 1 60").starts_with("ERR unknown command"));

@@ -76,7 +76,7 @@ fn change_settings(redis: &mut Client, program: &Program, chance: &mut Chance) {
 }
 
 #[test]
-fn whatever_happens_to_the_server_the_ledgers_balance_and_memory_comes_back() {
+fn the_ledgers_balance_and_memory_is_freed_after_every_disturbance() {
     let seconds = setting("METER_SOAK_SECONDS").unwrap_or(40);
     let seed = setting("METER_SOAK_SEED").unwrap_or_else(|| now_ms().unsigned_abs());
     eprintln!("METER_SOAK_SEED={seed}");

@@ -62,7 +62,7 @@ fn waits_below_a_second_are_rounded_up_to_one() {
 }
 
 #[test]
-fn a_look_takes_nothing() {
+fn a_dry_run_takes_nothing() {
     on_every_server(|server| {
         let mut redis = server.connect();
         assert_eq!(redis.ints("CELL.THROTTLE user 2 1 60 0"), [0, 3, 3, -1, 0]);
@@ -75,7 +75,7 @@ fn a_look_takes_nothing() {
 }
 
 #[test]
-fn giving_back_more_than_was_taken_ends_at_full_and_leaves_no_key() {
+fn a_refund_of_more_than_was_taken_ends_at_full_and_leaves_no_key() {
     on_every_server(|server| {
         let mut redis = server.connect();
         redis.run("CELL.THROTTLE user 9 1 60 5");
@@ -221,7 +221,7 @@ fn high_rates_are_not_over_admitted_to_several_clients() {
 }
 
 #[test]
-fn mistakes_are_answered_with_the_argument_and_the_remedy() {
+fn errors_name_the_argument_and_the_remedy() {
     on_every_server(|server| {
         let mut redis = server.connect();
         for (arguments, error) in [

@@ -53,7 +53,7 @@ fn scripts_call_them_and_see_their_errors() {
 }
 
 #[test]
-fn pipelines_answer_in_order() {
+fn pipelines_reply_in_order() {
     on_every_server(|server| {
         let mut redis = server.connect();
         let mut pipeline = redis::pipe();

@@ -178,7 +178,7 @@ fn nothing_is_dirtied_or_appended_or_replicated() {
 }
 
 #[test]
-fn who_watches_is_not_woken() {
+fn no_watch_is_aborted() {
     on_every_program(|program| {
         let server = Server::start(program, &[]);
         let (mut redis, mut watcher) = (server.connect(), server.connect());

@@ -11,12 +11,12 @@ const ABOUT_A_SECOND: Duration = Duration::from_secs(4);
 
 #[track_caller]
 fn assert_served(waiter: Blocked, cell: &str, within: Duration, what: &str) {
-    assert!(waiter.is_answered_within(within), "{what}: nobody is woken within {within:?}");
+    assert!(waiter.gets_reply_within(within), "{what}: nobody is woken within {within:?}");
     assert_eq!(waiter.cells().0, [cell], "{what}");
 }
 
 #[test]
-fn whatever_resets_the_limiter_wakes_its_waiters() {
+fn every_reset_of_the_limiter_wakes_blocked_clients() {
     on_every_server(|server| {
         let mut redis = server.connect();
         redis.run("DEBUG SET-ACTIVE-EXPIRE 0");
@@ -49,7 +49,7 @@ fn whatever_resets_the_limiter_wakes_its_waiters() {
 }
 
 #[test]
-fn what_is_given_back_wakes_at_once() {
+fn a_refund_wakes_blocked_clients_at_once() {
     on_every_server(|server| {
         let mut redis = server.connect();
         let mut waited = Duration::ZERO;
@@ -70,7 +70,7 @@ fn what_is_given_back_wakes_at_once() {
 }
 
 #[test]
-fn whatever_brings_an_element_wakes() {
+fn everything_that_adds_an_element_wakes_blocked_clients() {
     on_every_server(|server| {
         let mut redis = server.connect();
         let arrivals: [(&str, &[&str]); 6] = [
@@ -93,7 +93,7 @@ fn whatever_brings_an_element_wakes() {
 }
 
 #[test]
-fn a_waiter_whose_list_has_another_type_is_told_so_and_lets_the_next_through() {
+fn a_blocked_client_whose_list_has_another_type_gets_an_error_and_the_next_is_served() {
     on_every_server(|server| {
         let mut redis = server.connect();
         for poll in [false, true] {
@@ -102,7 +102,7 @@ fn a_waiter_whose_list_has_another_type_is_told_so_and_lets_the_next_through() {
             let next = (!poll).then(|| server.block("CELL.PULL q l 9 1 60 TIMEOUT 0 INTO done"));
             redis.run("SET busy text");
             redis.run("LPUSH q a");
-            assert!(stuck.is_answered_within(ABOUT_A_SECOND), "the waiter is told");
+            assert!(stuck.gets_reply_within(ABOUT_A_SECOND), "the waiter is told");
             let error = stuck.reply().expect_err("it can't be served");
             assert!(error.starts_with("WRONGTYPE "), "{error}");
             match next {
@@ -122,7 +122,7 @@ fn a_waiter_whose_list_has_another_type_is_told_so_and_lets_the_next_through() {
 }
 
 #[test]
-fn a_waiter_whose_limiter_is_no_limiter_is_told_so() {
+fn a_blocked_client_whose_limiter_is_no_limiter_gets_an_error() {
     on_every_server(|server| {
         let mut redis = server.connect();
         for (value, code) in [("RPUSH l x", "WRONGTYPE "), ("HSET l a 1", "WRONGTYPE "), ("SET l abc", "ERR ")] {
@@ -131,7 +131,7 @@ fn a_waiter_whose_limiter_is_no_limiter_is_told_so() {
             redis.run(value);
             redis.run("LPUSH q a");
             for waiter in waiters {
-                assert!(waiter.is_answered_within(ABOUT_A_SECOND), "{value}");
+                assert!(waiter.gets_reply_within(ABOUT_A_SECOND), "{value}");
                 let error = waiter.reply().expect_err("it can't be served");
                 assert!(error.starts_with(code), "{value}: {error}");
             }
@@ -143,7 +143,7 @@ fn a_waiter_whose_limiter_is_no_limiter_is_told_so() {
 }
 
 #[test]
-fn a_clock_that_steps_back_holds_nobody_up() {
+fn a_clock_that_steps_back_delays_no_client() {
     on_every_program(|program| {
         let folder = tempfile::tempdir().expect("a folder");
         let program = program.preloading("clock.c", "SHIFT=step()", folder.path());
@@ -178,7 +178,7 @@ fn a_clock_that_steps_back_holds_nobody_up() {
 }
 
 #[test]
-fn a_waiter_whose_rights_are_taken_away_is_not_served() {
+fn a_blocked_client_that_loses_its_rights_is_not_served() {
     on_every_program(|program| {
         if !program.is_7_or_later() {
             return; // Redis 6.2 tells no module of a user's rights
@@ -211,7 +211,7 @@ fn a_timeout_of_zero_is_for_ever_however_it_is_written() {
             redis.run("FLUSHALL");
             let waiter = server.block(&format!("CELL.PULL q l 0 1 60 TIMEOUT {zero}"));
             sleep_ms(30);
-            assert!(!waiter.is_answered(), "TIMEOUT {zero}");
+            assert!(!waiter.has_reply(), "TIMEOUT {zero}");
             redis.run("LPUSH q a");
             assert_served(waiter, "a", ABOUT_A_SECOND, zero);
         }

@@ -36,7 +36,7 @@ pub(crate) fn period(text: Str<'_>, name: &str) -> Result<Nanos, Error> {
     parse_period(text.bytes()).map_err(|error| no_period(text, name, error))
 }
 
-/// The error for a text that is no period.
+/// The error for a text that is not a period.
 #[cold]
 fn no_period(text: Str<'_>, name: &str, error: PeriodError) -> Error {
     let wanted = match error {
@@ -48,7 +48,7 @@ fn no_period(text: Str<'_>, name: &str, error: PeriodError) -> Error {
     Error::refused(format!("{name} must be {wanted}, not {}", Shown(text.bytes())))
 }
 
-/// How long a call may wait.
+/// How long a call may block.
 #[derive(Clone, Copy)]
 pub(crate) enum Timeout {
     Never,
@@ -56,7 +56,7 @@ pub(crate) enum Timeout {
 }
 
 impl Timeout {
-    /// The value of TIMEOUT; 0 is for ever.
+    /// The value of TIMEOUT; 0 blocks indefinitely.
     pub(crate) fn parse(text: Str<'_>) -> Result<Self, Error> {
         match parse_period(text.bytes()) {
             Ok(length) => Ok(Self::After(length.ceil_millis())),
@@ -65,7 +65,7 @@ impl Timeout {
         }
     }
 
-    /// Its length; `None` is for ever.
+    /// Its length; `None` blocks indefinitely.
     pub(crate) fn length(self) -> Option<Millis> {
         match self {
             Self::Never => None,
@@ -89,7 +89,7 @@ pub(crate) fn is_keyword(text: Str<'_>, keyword: &str) -> bool {
 /// The options of a call: keywords in any order, each at most once.
 pub(crate) struct Options<'s, 'a> {
     rest: std::slice::Iter<'s, Str<'a>>,
-    /// What they may be, for errors.
+    /// The options that the command takes, for errors.
     grammar: &'static str,
 }
 
@@ -108,14 +108,14 @@ impl<'s, 'a> Options<'s, 'a> {
         self.next().ok_or_else(|| Error::refused(format!("{keyword} needs a value: {}", self.grammar)))
     }
 
-    /// The error for a word that is no keyword.
+    /// The error for a word that is not a keyword.
     pub(crate) fn unknown(&self, word: Str<'_>) -> Error {
         Error::refused(format!("unknown option {}: the options are {}", Shown(word.bytes()), self.grammar))
     }
 }
 
 /// The most bytes that the members of a path have together. Each is in the names of all keys below it, three bytes for
-/// one at worst: much more would hold the server up.
+/// one at worst: much more would block the server.
 const LONGEST_PATH: usize = 1 << 20;
 
 /// The value of PATH: its depth, and as many members.
@@ -140,7 +140,7 @@ pub(crate) fn path<'a>(options: &mut Options<'_, 'a>) -> Result<Vec<Str<'a>>, Er
     Ok(members)
 }
 
-/// Fills an option's place.
+/// Sets an option's value.
 ///
 /// # Errors
 /// The option was given before.

@@ -10,7 +10,7 @@ const GRAMMAR: &str = "[BEFORE d]";
 /// BEFORE, as COMMAND DOCS describes it.
 pub(crate) const ARG: Arg = Arg::new(c"date", Kind::Text).token(c"BEFORE").optional();
 
-/// A key, and the date before which its days are meant.
+/// A key, and the date before which days are selected.
 pub(crate) struct Before<'a> {
     pub(crate) key: Str<'a>,
     pub(crate) date: Option<Day>,

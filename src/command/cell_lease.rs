@@ -1,6 +1,6 @@
 //! `CELL.LEASE key limit ttl holder [TIMEOUT seconds] [MS]`
 //!
-//! How many may be at work at once: takes a place for `holder`, until it is released or its lease ends.
+//! A limit on concurrency: takes a place for `holder`, until it is released or its lease ends.
 
 use redis_meter_core::answer::{Answer, Decision, Next, Unit};
 use redis_meter_core::lease::{Grant, MAX_TTL, Policy};
@@ -18,7 +18,7 @@ use super::limiter::{count_cells, read_only, too_long};
 
 pub(crate) struct CellLease;
 
-/// Its read-only twin, which never waits.
+/// Its read-only variant, which never blocks.
 pub(crate) struct CellLeaseRo;
 
 const GRAMMAR: &str = "[TIMEOUT seconds] [MS]";
@@ -104,33 +104,33 @@ impl<'a> Request<'a> {
     /// Takes or renews a place. A holder without a lease gets none if others come before it.
     ///
     /// # Errors
-    /// The key holds something else; nothing has been changed.
+    /// The key holds something other than leases; nothing has been changed.
     fn take(&self, ctx: Context<'a>, others_first: bool) -> Result<Answer, Error> {
         let leases = StoredLeases::<Writable>::open(ctx, self.key)?;
         let own = leases.end_of(self.holder)?;
         let Decision { answer, next } = self.decide(&leases, own, now(ctx), others_first)?;
         if let Some(change) = leases.grant(self.holder, own, next)? {
             change.tell(ctx);
-            // The lease may end before those for whose end others wait.
+            // The lease may end before the leases for whose end others are blocked.
             key_changed(ctx, self.key);
         }
         Ok(answer)
     }
 
-    /// What [`Request::take`] would answer.
+    /// What [`Request::take`] would return.
     ///
     /// # Errors
-    /// The key holds something else.
+    /// The key holds something other than leases.
     fn peek(&self, ctx: Context<'a>, others_first: bool) -> Result<Answer, Error> {
         let leases = StoredLeases::<ReadOnly>::open(ctx, self.key)?;
         let own = leases.end_of(self.holder)?;
         Ok(self.decide(&leases, own, now(ctx), others_first)?.answer)
     }
 
-    /// What a call is answered that gets no place, whatever is free. Only reads.
+    /// The reply to a call that gets no place, even if one is free. Only reads.
     ///
     /// # Errors
-    /// The key holds something else.
+    /// The key holds something other than leases.
     fn refuse(&self, ctx: Context<'a>) -> Result<Answer, Error> {
         let leases = StoredLeases::<ReadOnly>::open(ctx, self.key)?;
         let answer = self.policy.refuse(&leases, now(ctx));
@@ -207,7 +207,7 @@ impl Waiter {
         }
     }
 
-    /// Runs `ask` with the request, if the key's slot is still here.
+    /// Runs `ask` with the request, if this node still has the key's slot.
     fn with<T>(&self, ctx: Context<'_>, ask: impl FnOnce(&Request<'_>) -> Result<T, Error>) -> Result<T, Error> {
         let (key, holder) = (OwnedStr::new(&self.key), OwnedStr::new(&self.holder));
         if ctx.may_be_elsewhere(key.as_str(), key.as_str()) {
@@ -221,7 +221,7 @@ impl Waiter {
 impl Queued for Waiter {
     fn ready(&self, ctx: Context<'_>, ahead: i64) -> Ready {
         let asked = self.with(ctx, |request| {
-            // Those ahead will have taken as many places.
+            // The clients ahead will have taken as many places.
             let limit = request.policy.limit.saturating_sub(ahead);
             if limit < 1 {
                 return Ok(Ready::At(None));

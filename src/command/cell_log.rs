@@ -8,7 +8,7 @@ use crate::server::{Access, Arg, Change, Context, Error, KeyUse, Keys, Kind, Spe
 use crate::stats;
 use crate::store::log::StoredLog;
 use redis_meter_core::answer::{Decision, Next, TooLong};
-use redis_meter_core::log::{Change as LogChange, MAX_LIMIT, Policy};
+use redis_meter_core::log::{MAX_LIMIT, Policy, Update as LogUpdate};
 use redis_meter_core::time::Micros;
 
 use super::arguments::{integer, period};
@@ -39,12 +39,12 @@ impl Limiter for CellLog {
     const NAME: &'static str = "CELL.LOG";
     const RO_NAME: &'static CStr = c"cell.log_ro";
     const NUMBERS: usize = 2;
-    /// Each is a member of its own: together they take some ten milliseconds.
+    /// Each is a member of the set: together they take about ten milliseconds.
     const MOST_CELLS: i64 = 10_000;
 
     type Policy = Policy;
     type State<'a, A: Access> = StoredLog<'a, A>;
-    type Next = LogChange;
+    type Update = LogUpdate;
 
     fn policy(numbers: &[Str<'_>]) -> Result<Policy, Error> {
         let [limit, length] = numbers else { return Err(Error::Arity) };
@@ -60,14 +60,14 @@ impl Limiter for CellLog {
         log: &StoredLog<'_, A>,
         now: Micros,
         n: i64,
-    ) -> Result<Decision<LogChange>, TooLong> {
+    ) -> Result<Decision<LogUpdate>, TooLong> {
         policy.decide(log, now, n)
     }
 
     fn save<'a>(
         policy: &Policy,
         log: StoredLog<'a, Writable>,
-        next: Next<LogChange>,
+        next: Next<LogUpdate>,
         now: Micros,
     ) -> Result<Option<Change<'a>>, Error>
     where

@@ -52,7 +52,7 @@ const SPEC: Spec = Spec {
 /// The arguments of one limit.
 const EACH: i32 = 5;
 
-/// The most limits of a call: they take some ten milliseconds.
+/// The most limits of a call: they take about ten milliseconds.
 const MOST_LIMITS: usize = 1_000;
 
 impl Command for CellMthrottle {
@@ -127,7 +127,7 @@ fn parse<'a>(arguments: &[Str<'a>]) -> Result<(Vec<Limit<'a>>, Unit), Error> {
             chunks.len()
         )));
     }
-    // Loops, here and below: to collect results costs a tenth of the call's own work.
+    // Loops, here and below: collecting results costs a tenth of the call's own work.
     let mut limits = Vec::with_capacity(chunks.len());
     for (place, [key, numbers @ .., quantity]) in chunks.iter().enumerate() {
         let numbers = quota(numbers).and_then(|quota| Ok((quota, parse_quantity(*quantity)?)));
@@ -157,7 +157,7 @@ impl Display for Place<'_> {
 /// The limiters, in order.
 type States<'a, A> = Vec<Tat<'a, A>>;
 
-/// The states and what becomes of each: if one limit refuses, the others are only looked at.
+/// The states and the decision on each: if one limit refuses, the others report their state unchanged.
 fn decide<'a, A: Access>(
     ctx: Context<'a>,
     limits: &[Limit<'a>],

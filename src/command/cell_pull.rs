@@ -1,7 +1,7 @@
 //! `CELL.PULL queue limiter max_burst count period [COUNT n] [TIMEOUT seconds] [INTO list] [MS]`
 //!
-//! A leaky bucket as a queue: takes from the tail of a list that anyone pushes to, no faster than the rate, and waits
-//! until an element is there and due.
+//! A leaky bucket as a queue: takes from the tail of a list that any client pushes to, no faster than the rate, and
+//! blocks until an element is in the list and due.
 
 use redis_meter_core::answer::{Next, TooLong, Unit};
 use redis_meter_core::gcra::Quota;
@@ -22,10 +22,10 @@ pub(crate) struct CellPull;
 
 const GRAMMAR: &str = "[COUNT n] [TIMEOUT seconds] [INTO list] [MS]";
 
-/// The most elements that a call takes: they take some ten milliseconds.
+/// The most elements that a call takes: they take about ten milliseconds.
 const MOST_TAKEN: usize = 10_000;
 
-/// A cell for which clients waited counts as taken when it was due, if that was not longer ago.
+/// A cell for which clients were blocked counts as taken when it was due, if that was not longer ago.
 const LATE: Nanos = Nanos(100_000_000);
 
 impl Command for CellPull {
@@ -57,15 +57,19 @@ impl Command for CellPull {
         let queue = WaitQueue::new(ctx, &[request.queue, request.limiter]);
         let now = ctx.now().nanos();
 
-        // Blocked clients came first.
-        let pulled = if queue.is_empty() { request.take(ctx, now, now)? } else { request.look(ctx, now, now)?.none() };
+        // Blocked clients are served first.
+        let pulled = if queue.is_empty() {
+            request.take(ctx, now, now)?
+        } else {
+            request.dry_run(ctx, now, now)?.nothing_pulled()
+        };
 
         let next = Nanos(now.0.saturating_add(pulled.wait.0));
         match request.timeout {
             Some(timeout) if pulled.cells.is_empty() && ctx.may_block() => {
                 let waiter = Waiter::new(&request, queue.clone());
                 queue.block(ctx, request.queue, request.limiter, timeout.length(), waiter);
-                if pulled.is_there {
+                if pulled.has_more {
                     queue.wake_at(ctx, next);
                 }
             }
@@ -86,10 +90,10 @@ struct Request<'a> {
     unit: Unit,
 }
 
-/// What a dry run has found.
-struct Look<A> {
+/// The result of a dry run.
+struct DryRun<A> {
     /// Elements in the queue.
-    there: usize,
+    queued: usize,
     /// Cells that may be taken now.
     due: usize,
     /// The span until one element may be taken, if no other call takes any.
@@ -98,19 +102,19 @@ struct Look<A> {
     tat: A,
 }
 
-/// What a call has taken.
+/// The elements that a call has taken.
 struct Pulled {
     cells: Vec<OwnedStr>,
     /// The span until the next cell may be taken.
     wait: Nanos,
-    /// Whether there is an element for it.
-    is_there: bool,
+    /// Whether the queue has an element for it.
+    has_more: bool,
 }
 
-impl<A> Look<A> {
-    /// Nothing is taken.
-    fn none(&self) -> Pulled {
-        Pulled { cells: Vec::new(), wait: self.wait, is_there: self.there > 0 }
+impl<A> DryRun<A> {
+    /// The result of a call that takes nothing.
+    fn nothing_pulled(&self) -> Pulled {
+        Pulled { cells: Vec::new(), wait: self.wait, has_more: self.queued > 0 }
     }
 }
 
@@ -153,13 +157,13 @@ impl<'a> Request<'a> {
         })
     }
 
-    /// What is there and due at `now` for a client that has been blocked since `since`.
+    /// The elements and the cells that are due at `now` for a client that has been blocked since `since`.
     ///
     /// # Errors
-    /// A key holds something else.
-    fn look(&self, ctx: Context<'a>, since: Nanos, now: Nanos) -> Result<Look<Option<Nanos>>, Error> {
+    /// A key holds something of another kind.
+    fn dry_run(&self, ctx: Context<'a>, since: Nanos, now: Nanos) -> Result<DryRun<Option<Nanos>>, Error> {
         let queue = Key::<List, ReadOnly>::open(ctx, self.queue)?;
-        let there = queue.len();
+        let queued = queue.len();
         drop(queue);
         if let Some(into) = self.into {
             Key::<List, ReadOnly>::open(ctx, into)?;
@@ -167,18 +171,18 @@ impl<'a> Request<'a> {
         let tat = Tat::<ReadOnly>::open(ctx, self.limiter)?.value();
         let due = self.quota.due_since(tat, since, now).map_err(too_long)?;
         let wait = self.wait(tat, now)?;
-        Ok(Look { there, due: usize::try_from(due).unwrap_or(usize::MAX), wait, tat })
+        Ok(DryRun { queued, due: usize::try_from(due).unwrap_or(usize::MAX), wait, tat })
     }
 
-    /// Takes as many elements as are asked for, there and due.
+    /// Takes as many elements as are asked for, in the queue and due.
     ///
     /// # Errors
-    /// A key holds something else; nothing has been changed.
+    /// A key holds something of another kind; nothing has been changed.
     fn take(&self, ctx: Context<'a>, since: Nanos, now: Nanos) -> Result<Pulled, Error> {
-        let Look { there, due, .. } = self.look(ctx, since, now)?;
-        let taken = self.count.min(there).min(due).min(MOST_TAKEN);
+        let DryRun { queued, due, .. } = self.dry_run(ctx, since, now)?;
+        let taken = self.count.min(queued).min(due).min(MOST_TAKEN);
         let tat = Tat::<Writable>::open(ctx, self.limiter)?;
-        // A call that gets nothing asks for a cell all the same: a state too far ahead is brought back.
+        // A call that gets nothing still asks for a cell, which repairs a state too far ahead.
         let quantity = i64::try_from(taken).unwrap_or(i64::MAX).max(1);
         let decision = self.quota.decide_since(tat.value(), since, now, quantity).map_err(too_long)?;
         let after = match decision.next {
@@ -188,7 +192,7 @@ impl<'a> Request<'a> {
         };
         let wait = self.wait(if taken > 0 { after } else { tat.value() }, now)?;
         if taken == 0 && !decision.answer.limited {
-            return Ok(Pulled { cells: Vec::new(), wait, is_there: there > 0 });
+            return Ok(Pulled { cells: Vec::new(), wait, has_more: queued > 0 });
         }
 
         let limiter = tat.save(decision.next, now, self.quota.tolerance());
@@ -202,7 +206,7 @@ impl<'a> Request<'a> {
         };
         tell(ctx, [&limiter, &queue, &into].into_iter().flatten());
         stats::CELLS_ALLOWED.add(cells.len() as u64);
-        Ok(Pulled { is_there: there > cells.len(), cells, wait })
+        Ok(Pulled { has_more: queued > cells.len(), cells, wait })
     }
 
     /// The span from `now` until one cell is due with this TAT.
@@ -212,7 +216,7 @@ impl<'a> Request<'a> {
     }
 }
 
-/// A client that waits, and what it has asked for.
+/// A blocked client, and its request.
 struct Waiter {
     place: WaitQueue,
     queue: OwnedStr,
@@ -253,19 +257,19 @@ impl Waiter {
 impl Waiting for Waiter {
     fn retry(&self, ctx: Context<'_>, by_clock: bool, may_take: &MayTake<'_>) -> Result<Retried, Error> {
         let request = self.request();
-        // As in BLPOP, a queue that has become something else is no reason to stop waiting.
+        // As in BLPOP, a queue that is no list any more does not end the wait.
         let queue = Key::<Any, ReadOnly>::open(ctx, request.queue)?;
         if !queue.exists() || !queue.is_a::<List>() {
             return Ok(Retried::WaitsForKey);
         }
         drop(queue);
         let now = ctx.now().nanos();
-        let tat = request.look(ctx, now, now)?.tat;
+        let tat = request.dry_run(ctx, now, now)?.tat;
         let since = match tat.filter(|_| by_clock) {
             Some(tat) => request.quota.due_at(tat).max(Nanos(now.0 - LATE.0)).min(now),
             None => now,
         };
-        let Look { due, wait, .. } = request.look(ctx, since, now)?;
+        let DryRun { due, wait, .. } = request.dry_run(ctx, since, now)?;
         let is_ahead = tat.is_some_and(|tat| tat.0 > now.0.saturating_add(request.quota.tolerance().0));
         if due == 0 && !is_ahead {
             return Ok(Retried::WaitsUntil(Nanos(now.0.saturating_add(wait.0))));
@@ -278,7 +282,7 @@ impl Waiting for Waiter {
         if pulled.cells.is_empty() {
             return Ok(Retried::WaitsUntil(next));
         }
-        if pulled.is_there {
+        if pulled.has_more {
             self.place.wake_at(ctx, next);
         }
         reply(ctx, &pulled, self.unit);
@@ -287,7 +291,7 @@ impl Waiting for Waiter {
 
     fn give_up(&self, ctx: Context<'_>) -> Result<(), Error> {
         let now = ctx.now().nanos();
-        let pulled = self.request().look(ctx, now, now)?.none();
+        let pulled = self.request().dry_run(ctx, now, now)?.nothing_pulled();
         refusals::record(ctx, self.limiter.as_str(), "CELL.PULL");
         reply(ctx, &pulled, self.unit);
         Ok(())

@@ -19,7 +19,7 @@ use super::limiter::Limiter;
 
 pub(crate) struct CellQuota;
 
-/// The numbers of a call, and what its options add to them.
+/// The numbers and the options of a call.
 pub(crate) struct Request {
     limit: i64,
     unit: Unit,
@@ -68,7 +68,7 @@ impl Limiter for CellQuota {
 
     type Policy = Request;
     type State<'a, A: Access> = StoredWindow<'a, A>;
-    type Next = Window;
+    type Update = Window;
 
     fn policy(numbers: &[Str<'_>]) -> Result<Request, Error> {
         let [limit, unit] = numbers else { return Err(Error::Arity) };
@@ -113,7 +113,7 @@ impl Limiter for CellQuota {
         n: i64,
     ) -> Result<Decision<Window>, TooLong> {
         let offset = request.offset.unwrap_or(Offset::UTC);
-        // An anchor in hours was refused when it was read.
+        // An anchor with HOUR was refused when it was read.
         let calendar = Calendar::new(request.unit, request.anchor, offset).map_err(|_| TooLong)?;
         Policy { limit: request.limit, calendar }.decide(window.value(), now.floor_millis(), n)
     }

@@ -12,7 +12,7 @@ pub(crate) struct CellRefused;
 
 const GRAMMAR: &str = "[COUNT n] or RESET";
 
-/// How many are returned if COUNT is not given.
+/// How many keys are returned without COUNT.
 const DEFAULT_COUNT: usize = 10;
 
 impl Command for CellRefused {

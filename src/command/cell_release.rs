@@ -1,6 +1,6 @@
 //! `CELL.RELEASE key holder`
 //!
-//! Gives back the place that CELL.LEASE has given.
+//! Frees the place that CELL.LEASE has taken.
 
 use redis_meter_core::lease::{Release, release};
 

@@ -1,6 +1,6 @@
 //! `CELL.SLIDE key limit period [quantity] [MS]`
 //!
-//! The sliding-window counter: two counts estimate how many cells the last `period` has seen.
+//! The sliding-window counter: two counts estimate how many cells were taken in the last `period`.
 
 use std::ffi::CStr;
 
@@ -43,7 +43,7 @@ impl Limiter for CellSlide {
 
     type Policy = Policy;
     type State<'a, A: Access> = StoredSlide<'a, A>;
-    type Next = Slide;
+    type Update = Slide;
 
     fn policy(numbers: &[Str<'_>]) -> Result<Policy, Error> {
         let [limit, length] = numbers else { return Err(Error::Arity) };

@@ -21,8 +21,8 @@ use super::limiter::{Limiter, count_cells, too_long};
 
 pub(crate) struct CellThrottle;
 
-/// The command of redis-cell, on the same state: where a client could tell the two commands apart, it does what redis-cell
-/// does. Where that crashes, wraps round, admits too much or drains a limiter at a restart, it does not.
+/// The command of redis-cell, on the same state: where CELL.THROTTLE differs, it behaves as redis-cell does, except
+/// where that crashes, overflows, admits too much or drains a limiter at a restart.
 pub(crate) struct ClThrottle;
 
 impl Limiter for CellThrottle {
@@ -52,7 +52,7 @@ impl Limiter for CellThrottle {
 
     type Policy = Quota;
     type State<'a, A: Access> = Tat<'a, A>;
-    type Next = Nanos;
+    type Update = Nanos;
 
     #[inline(always)]
     fn policy(numbers: &[Str<'_>]) -> Result<Quota, Error> {
@@ -144,7 +144,7 @@ impl Command for ClThrottle {
     }
 }
 
-/// The five integers of redis-cell's reply: it counts spans in milliseconds, so that less than one is none.
+/// The five integers of redis-cell's reply: its spans are whole milliseconds, rounded down.
 fn integers(answer: &Answer, unit: Unit) -> [i64; 5] {
     let whole_millis = |span: Nanos| span.floor_millis().nanos();
     let answer = match unit {
@@ -167,7 +167,7 @@ fn lenient_integer(text: Str<'_>, name: &str, range: RangeInclusive<i64>) -> Res
     let number = parse_natural(without_zeros(digits)).map(|number| if is_negative { -number } else { number });
     match number.filter(|number| range.contains(number)) {
         Some(number) => Ok(number),
-        // What is wrong with it, or the one number whose magnitude does not fit.
+        // The usual error, or the one number whose magnitude does not fit.
         None => integer(text, name, range),
     }
 }
@@ -178,7 +178,7 @@ fn lenient_period(text: Str<'_>) -> Result<Nanos, Error> {
     parse_period(without_zeros(digits)).or_else(|_| period(text, "period"))
 }
 
-/// The number without leading zeros but one that stands alone or before a point.
+/// The number without leading zeros; a zero that stands alone or before a point stays.
 fn without_zeros(digits: &[u8]) -> &[u8] {
     let zeros =
         digits.iter().zip(digits.iter().skip(1)).take_while(|(zero, next)| **zero == b'0' && next.is_ascii_digit());

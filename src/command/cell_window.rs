@@ -1,7 +1,7 @@
 //! `CELL.WINDOW key limit period [quantity] [BLOCK seconds] [MS]`
 //!
 //! A fixed window from the first hit: `limit` cells until `period` is over. With BLOCK, the first call beyond the limit
-//! shuts the key for so long: login attempts.
+//! blocks the key for this time, such as after too many login attempts.
 
 use std::ffi::CStr;
 
@@ -47,7 +47,7 @@ impl Limiter for CellWindow {
 
     type Policy = Policy;
     type State<'a, A: Access> = StoredWindow<'a, A>;
-    type Next = Window;
+    type Update = Window;
 
     fn policy(numbers: &[Str<'_>]) -> Result<Policy, Error> {
         let [limit, length] = numbers else { return Err(Error::Arity) };

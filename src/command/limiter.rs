@@ -1,8 +1,9 @@
 //! What the commands of all limiters share: `key numbers… [quantity] [options] [MS]`, the five integers, and the
 //! read-only variant. A limiter adds its numbers, its state and its algorithm.
 //!
-//! What stands on the way of every call is inlined, here and where a limiter takes over: the compiler leaves functions of
-//! several callers alone, and their large results then go through memory. Measured, it is a fifth of a refused call.
+//! The functions that every call runs are inlined, here and in the files of the limiters: the compiler does not inline
+//! functions with several callers, and their large results then pass through memory. Measured, that is a fifth of a
+//! refused call.
 
 use std::ffi::CStr;
 use std::marker::PhantomData;
@@ -21,30 +22,30 @@ use super::arguments::{Options, is_keyword, set_once};
 
 /// A limiter.
 pub(crate) trait Limiter {
-    /// What the server should know of the command that takes.
+    /// The command that takes, as the server registers it.
     const SPEC: Spec;
-    /// Its name as people write it.
+    /// Its name, in upper case.
     const NAME: &'static str;
     /// The name of the read-only variant.
     const RO_NAME: &'static CStr;
-    /// How many arguments stand between the key and the quantity.
+    /// The number of arguments between the key and the quantity.
     const NUMBERS: usize;
     /// The most cells that a call may take or refund at once.
     const MOST_CELLS: i64 = i64::MAX;
     /// The options, for errors.
     const OPTIONS: &'static str = "[PARTIAL] [MS]";
 
-    /// The numbers of a call: how much the limiter takes.
+    /// The numbers of a call, such as limit and period.
     type Policy;
-    /// An open key, and what it holds.
+    /// An open key, and the state in it.
     type State<'a, A: Access>;
-    /// What a decision stores.
-    type Next;
+    /// What a decision stores: the new state, or how it changes.
+    type Update;
 
-    /// Reads the numbers.
+    /// Parses the numbers.
     fn policy(numbers: &[Str<'_>]) -> Result<Self::Policy, Error>;
 
-    /// Reads an option of its own, and says whether `word` is one.
+    /// Parses an option that only this limiter has; returns whether `word` is one.
     fn option(_policy: &mut Self::Policy, _word: Str<'_>, _options: &mut Options<'_, '_>) -> Result<bool, Error> {
         Ok(false)
     }
@@ -52,22 +53,22 @@ pub(crate) trait Limiter {
     /// Reads the state.
     fn open<'a, A: Access>(ctx: Context<'a>, key: Str<'a>) -> Result<Self::State<'a, A>, Error>;
 
-    /// Asks the algorithm.
+    /// Decides on a call; changes nothing.
     fn decide<A: Access>(
         policy: &Self::Policy,
         state: &Self::State<'_, A>,
         now: Micros,
         quantity: i64,
-    ) -> Result<Decision<Self::Next>, TooLong>;
+    ) -> Result<Decision<Self::Update>, TooLong>;
 
-    /// Writes what the decision leaves.
+    /// Stores what was decided.
     ///
     /// # Errors
-    /// The key holds something else; nothing has been changed.
+    /// The key holds a value that the limiter did not write; nothing has been changed.
     fn save<'a>(
         policy: &Self::Policy,
         state: Self::State<'a, Writable>,
-        next: Next<Self::Next>,
+        next: Next<Self::Update>,
         now: Micros,
     ) -> Result<Option<Change<'a>>, Error>
     where
@@ -130,7 +131,7 @@ pub(super) const fn read_only(spec: Spec, name: &'static CStr) -> Spec {
     Spec {
         name,
         key: KeyUse::Read,
-        summary: c"Returns what the command of this name without _RO would answer, and takes nothing.",
+        summary: c"Returns what the command of this name without _RO would return, and takes nothing.",
         ..spec
     }
 }
@@ -173,13 +174,13 @@ impl<'a, L: Limiter> Request<'a, L> {
         Ok(Self { key: *key, policy, quantity, partial, unit: unit.unwrap_or(Unit::Seconds) })
     }
 
-    /// What becomes of the state; with PARTIAL also how many cells are taken.
+    /// The decision; with PARTIAL also how many cells are taken.
     #[inline(always)]
     fn decide<A: Access>(
         &self,
         state: &L::State<'_, A>,
         now: Micros,
-    ) -> Result<(Decision<L::Next>, Option<i64>), Error> {
+    ) -> Result<(Decision<L::Update>, Option<i64>), Error> {
         if !self.partial {
             let decision = L::decide(&self.policy, state, now, self.quantity).map_err(too_long)?;
             let beyond = self.quantity.checked_abs().is_none_or(|cells| cells > L::MOST_CELLS);
@@ -194,7 +195,7 @@ impl<'a, L: Limiter> Request<'a, L> {
     }
 }
 
-/// Whether a word in the place of the quantity is an option: one begins as a keyword does.
+/// Whether a word in the place of the quantity is an option: quantities do not begin with a letter.
 #[inline(always)]
 fn is_option<L: Limiter>(word: Str<'_>) -> bool {
     word.bytes().first().is_some_and(u8::is_ascii_alphabetic)
@@ -221,12 +222,12 @@ pub(super) fn parse_quantity(text: Str<'_>) -> Result<i64, Error> {
         .ok_or_else(|| Error::refused(format!("quantity must be a 64-bit integer, not {}", Shown(text.bytes()))))
 }
 
-/// The error for numbers with which the limiter would reach too far ahead.
+/// The error for numbers whose spans do not fit in 64 bits of nanoseconds.
 pub(super) fn too_long(_: TooLong) -> Error {
     Error::refused("the limiter would reach beyond the year 2262: ask for fewer cells at once, or a shorter period")
 }
 
-/// Counts in INFO what was asked for.
+/// Counts in INFO the cells that were asked for.
 pub(super) fn count_cells(answer: &Answer, quantity: i64) {
     if let Ok(cells) = u64::try_from(quantity) {
         let counter = if answer.limited { &stats::CELLS_REFUSED } else { &stats::CELLS_ALLOWED };

@@ -28,12 +28,12 @@ impl Command for MeterDays {
         let [key] = arguments else { return Err(Error::Arity) };
         let meter = Meter::new(*key)?;
         let mut days = Vec::new();
-        for held in index::days(ctx, meter, Day::FIRST, Day::LAST)? {
-            let name = meter.day_key(held);
+        for day in index::days(ctx, meter, Day::FIRST, Day::LAST)? {
+            let name = meter.day_key(day);
             let counts = Key::<Hash>::read(ctx, name.as_str())?;
             let total = day::total(&counts)?;
-            if counts.exists() || walk::has_breakdown(ctx, meter, held)? {
-                days.push((held.digits(), total.unwrap_or(0)));
+            if counts.exists() || walk::has_breakdown(ctx, meter, day)? {
+                days.push((day.digits(), total.unwrap_or(0)));
             }
         }
         ctx.reply_counts(days.iter().map(|(day, total)| (&day[..], *total)));

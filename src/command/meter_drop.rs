@@ -52,7 +52,7 @@ impl Command for MeterDrop {
             }
         }
         let is_whole = date.is_none() && entries.len() == named.len();
-        // What is left of a month still counts; of a meter that goes nothing is left.
+        // The remaining days of a month still count; a meter that is deleted leaves none.
         let months = if date.is_some() { month::additions(ctx, meter, &days, now)? } else { Vec::new() };
         let remembered = if is_whole { month::remembered(ctx, meter, now)? } else { Vec::new() };
         let names: Vec<_> = days.iter().map(|day| day.names(meter)).collect();
@@ -63,7 +63,7 @@ impl Command for MeterDrop {
         }
         changes.extend(months.iter().filter_map(|month| month.commit(ctx)));
         changes.extend(remembered.iter().filter_map(|name| walk::delete(ctx, name)));
-        // Entries of days that are gone already go too.
+        // Entries of days that were deleted before are deleted too.
         changes.extend(IndexChange::remove(ctx, meter, &entries)?.commit());
         if !changes.is_empty() {
             tell(ctx, changes.iter());
@@ -75,5 +75,5 @@ impl Command for MeterDrop {
     }
 }
 
-/// A call drops no further day after this number of look-ups: they take some ten milliseconds.
+/// A call drops no further day after this number of lookups: they take about ten milliseconds.
 const MOST_LOOKED_UP: u64 = 20_000;

@@ -18,7 +18,7 @@ pub(crate) struct MeterIndex;
 
 const GRAMMAR: &str = "FROM d TO d";
 
-/// The most days of a call; each is looked up, and together they take some ten milliseconds.
+/// The most days of a call; each is looked up, and together they take about ten milliseconds.
 const MOST_DAYS: u64 = DAYS_PER_CENTURY.cast_unsigned();
 
 impl Command for MeterIndex {
@@ -51,7 +51,7 @@ impl Command for MeterIndex {
             return Err(Error::refused(format!("FROM and TO must be at most {MOST_DAYS} days apart")));
         }
         let meter = Meter::new(*key)?;
-        // All is looked at before anything is written.
+        // All days are read before anything is written.
         let named = index::days(ctx, meter, from, to)?;
         let mut found = Vec::new();
         for day in from.to(to).filter(|day| named.binary_search(day).is_err()) {

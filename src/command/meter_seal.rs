@@ -1,6 +1,6 @@
 //! `METER.SEAL key [BEFORE d]`
 //!
-//! Closes the days before a date into a batch, which is answered until it is acknowledged.
+//! Closes the days before a date into a batch, which is returned until it is acknowledged.
 
 use redis_meter_core::calendar::{Day, day_and_hour};
 
@@ -50,8 +50,8 @@ impl Command for MeterSeal {
             return Ok(());
         }
         let months = month::additions(ctx, meter, &days, now)?;
-        let entries: Vec<Day> = days.iter().map(|held| held.day).chain(gone).collect();
-        let batch = Batch::new(ctx, days.into_iter().flat_map(|held| held.keys).collect());
+        let entries: Vec<Day> = days.iter().map(|day_keys| day_keys.day).chain(gone).collect();
+        let batch = Batch::new(ctx, days.into_iter().flat_map(|day_keys| day_keys.keys).collect());
         let names = batch.names(meter);
 
         names.rename(ctx);
@@ -66,24 +66,24 @@ impl Command for MeterSeal {
     }
 }
 
-/// A batch is closed after this number of look-ups: they take some ten milliseconds.
+/// A batch is closed after this number of lookups: they take about ten milliseconds.
 const MOST_LOOKED_UP: u64 = 20_000;
 
-/// The days up to `last` that go into one batch; and those before them that the index names but that are gone.
+/// The days up to `last` for one batch; and the days in the index before them that are not stored any more.
 fn days_to_seal(ctx: Context<'_>, meter: Meter<'_>, last: Day) -> Result<(Vec<HeldDay>, Vec<Day>), Error> {
     let most = usize::try_from(settings::SEAL_MAX_KEYS.get()).unwrap_or(usize::MAX);
     let mut finder = Finder::new(ctx, meter);
     let (mut days, mut gone, mut keys) = (Vec::new(), Vec::new(), 0);
     for day in index::days(ctx, meter, Day::FIRST, last)? {
-        let Some(held) = finder.find(day)? else {
+        let Some(day_keys) = finder.find(day)? else {
             gone.push(day);
             continue;
         };
-        keys += held.keys.len();
+        keys += day_keys.keys.len();
         if keys > most && !days.is_empty() {
             break;
         }
-        days.push(held);
+        days.push(day_keys);
         if keys >= most || finder.looked_up >= MOST_LOOKED_UP {
             break;
         }

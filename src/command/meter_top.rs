@@ -1,6 +1,6 @@
 //! `METER.TOP key [DAY d | FROM d TO d] [PATH depth member …] [COUNT n]`
 //!
-//! The members with the highest counts, in all or below a member.
+//! The members with the highest counts, of the first level or below a member.
 
 use crate::server::{Arg, Command, Context, Error, Key, KeyUse, Keys, Kind, Order, OwnedStr, SortedSet, Spec, Str};
 use crate::stats;
@@ -16,7 +16,7 @@ pub(crate) struct MeterTop;
 
 const GRAMMAR: &str = "[DAY d] or [FROM d TO d], [PATH depth member ...], [COUNT n]";
 
-/// How many are answered if COUNT is not given.
+/// How many members are returned without COUNT.
 const DEFAULT_COUNT: usize = 10;
 
 impl Command for MeterTop {

@@ -1,5 +1,5 @@
 //! One file per command. Each takes the same steps in the same order: read the arguments, read the state, ask the
-//! algorithm, write, reply. For limiters `limiter` takes them, and a limiter's file says with what.
+//! algorithm, write, reply. For limiters `limiter` takes these steps, and a limiter's file supplies the algorithm.
 
 mod arguments;
 mod before;

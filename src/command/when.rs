@@ -1,4 +1,4 @@
-//! Which days a reader asks for: `DAY d`, or `FROM d TO d`.
+//! The selection of days to read: `DAY d`, or `FROM d TO d`.
 
 use crate::server::{Arg, Context, Error, Kind, Str};
 use crate::store::index;
@@ -7,14 +7,14 @@ use redis_meter_core::calendar::Day;
 
 use super::arguments::{Options, date, is_keyword, set_once};
 
-/// The days that are asked for.
+/// The selected days.
 #[derive(Clone, Copy)]
 pub(crate) enum When {
     Day(Day),
     Span { from: Day, to: Day },
 }
 
-/// The options that say which.
+/// The options that select them.
 #[derive(Default)]
 pub(crate) struct WhenOptions {
     day: Option<Day>,
@@ -23,14 +23,14 @@ pub(crate) struct WhenOptions {
 }
 
 impl When {
-    /// The day, or those of the span that the index names.
+    /// The day, or the days of the span that are in the index.
     ///
     /// # Errors
-    /// `K` is no index.
+    /// The key is not an index.
     pub(crate) fn days(self, ctx: Context<'_>, meter: Meter<'_>) -> Result<Vec<Day>, Error> {
         match self {
             Self::Day(day) => {
-                // The index need not say anything of one day, but a key of another type there is no meter.
+                // One day need not be in the index, but a key of another type is not a meter.
                 index::check(ctx, meter)?;
                 Ok(vec![day])
             }
@@ -38,7 +38,7 @@ impl When {
         }
     }
 
-    /// The first and the last of them.
+    /// The first and the last selected day.
     pub(crate) fn ends(self) -> (Day, Day) {
         match self {
             Self::Day(day) => (day, day),
@@ -74,7 +74,7 @@ impl WhenOptions {
         Ok(false)
     }
 
-    /// What they say together; `None` if none was given.
+    /// The selection; `None` if no option was given.
     pub(crate) fn finish(self, grammar: &str) -> Result<Option<When>, Error> {
         match (self.day, self.from, self.to) {
             (None, None, None) => Ok(None),

@@ -1,6 +1,7 @@
 //! The module's allocator: the server's own, so that the module's memory counts in `used_memory` and `maxmemory`, with
 //! the alignment that Rust asks for and a server may not give. A server that keeps the size in front of each block
-//! (`MALLOC=libc` without `malloc_usable_size`, as on musl) returns addresses that are aligned to that size field alone.
+//! (`MALLOC=libc` without `malloc_usable_size`, as on musl) returns addresses that are aligned to that size field
+//! alone.
 
 #![cfg_attr(test, allow(dead_code, reason = "unit tests have no server to ask, and keep their own allocator"))]
 
@@ -10,15 +11,15 @@ use std::ptr;
 
 use super::api::optional;
 
-/// What every server's allocator aligns to, in bytes: its size field.
+/// The least alignment of every server's allocator, in bytes: its size field.
 const ALIGNED: usize = size_of::<usize>();
 
 /// The server's allocator. The module may not allocate before the server has handed over its functions, which
 /// `load` does first; an allocation before it fails, and ends the process.
 pub(crate) struct ServerAllocator;
 
-/// The address in a block at `base` that is handed out for `align` (a power of two above [`ALIGNED`]): the first that is
-/// aligned and leaves room for a pointer below. At most `align` bytes above `base`, which is aligned to [`ALIGNED`].
+/// The address in a block at `base` that is handed out for `align` (a power of two above [`ALIGNED`]): the first that
+/// is aligned and leaves room for a pointer below. At most `align` bytes above `base`, which is aligned to [`ALIGNED`].
 fn place(base: usize, align: usize) -> usize {
     (base + align) & !(align - 1)
 }
@@ -26,7 +27,7 @@ fn place(base: usize, align: usize) -> usize {
 /// A block of `size` bytes, aligned to [`ALIGNED`]; null before the module is loaded.
 fn allocate(size: usize) -> *mut c_void {
     match optional!(RedisModule_Alloc) {
-        // SAFETY: any size may be asked for.
+        // SAFETY: every size is valid.
         Some(allocate) => unsafe { allocate(size) },
         None => ptr::null_mut(),
     }
@@ -41,13 +42,13 @@ unsafe fn free(block: *mut c_void) {
     }
 }
 
-/// Where the block is noted in which `place` lies: just below it.
+/// The address, just below `place`, at which the start of its block is stored.
 fn note(place: *mut u8) -> *mut *mut c_void {
     place.wrapping_sub(ALIGNED).cast()
 }
 
-// SAFETY: blocks come from the server's allocator, which keeps the rules of malloc; they are as large as asked for, and
-// aligned as asked for: where more than `ALIGNED` is, by `place` in a block that is larger by as much.
+// SAFETY: blocks come from the server's allocator, which keeps the rules of malloc; they have the requested size and
+// alignment: above `ALIGNED`, `place` aligns within a block that is larger by the alignment.
 unsafe impl GlobalAlloc for ServerAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if layout.align() <= ALIGNED {
@@ -79,7 +80,7 @@ unsafe impl GlobalAlloc for ServerAllocator {
         if layout.align() <= ALIGNED
             && let Some(allocate) = optional!(RedisModule_Calloc)
         {
-            // SAFETY: any size may be asked for.
+            // SAFETY: every size is valid.
             return unsafe { allocate(1, layout.size()) }.cast();
         }
         // SAFETY: the caller's promise is the same.
@@ -117,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_is_aligned_and_leaves_room_for_the_note() {
+    fn an_aligned_address_leaves_room_for_the_pointer_below() {
         for align in [16, 32, 64, 4_096] {
             for base in (0..2 * align).step_by(ALIGNED) {
                 let place = place(base, align);

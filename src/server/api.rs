@@ -5,7 +5,7 @@ use std::ffi::c_int;
 
 use redis_module::raw;
 
-/// `api!(name)` is the function itself: one load, no test. Only what is on the list of `required!` compiles.
+/// `api!(name)` is the function itself: one load, no test. Only functions on the list of `required!` compile.
 macro_rules! api {
     ($name:ident) => {{
         const _: () = $crate::server::api::listed::$name;
@@ -126,7 +126,7 @@ required! {
     RedisModule_ZsetScore
 }
 
-/// What the API returns when a call has worked.
+/// The API's return value for success.
 #[allow(clippy::cast_possible_truncation, reason = "a small constant that the bindings widen")]
 pub(super) const fn ok() -> c_int {
     raw::REDISMODULE_OK as c_int

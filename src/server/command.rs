@@ -1,4 +1,4 @@
-//! Commands: how the server is told of one, and how it calls one.
+//! Commands: how they are registered, and how the server calls them.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_uint};
 use std::{ptr, slice};
@@ -14,14 +14,14 @@ use super::log;
 use super::setting::Setting;
 use super::string::Str;
 
-/// A command: what the server should know of it, and what it does.
+/// A command: its registration, and its code.
 pub(crate) trait Command {
     const SPEC: Spec;
 
     /// Runs it. `arguments` are those after the command's name.
     ///
     /// # Errors
-    /// The reply to send, when nothing has been changed and nothing replied.
+    /// The error to reply, if nothing has been changed and nothing replied.
     fn call(ctx: Context<'_>, arguments: &[Str<'_>]) -> Result<(), Error>;
 }
 
@@ -29,29 +29,29 @@ pub(crate) trait Command {
 pub(crate) struct Family {
     /// The ACL category, without `@`.
     pub(crate) category: &'static CStr,
-    /// Counts the calls that were answered by an error.
+    /// Counts the calls that returned an error.
     pub(crate) bad_calls: &'static Counter,
 }
 
-/// What the server should know of a command whose keys begin with its first argument.
+/// The registration of a command whose keys begin with its first argument.
 #[derive(Clone, Copy)]
 pub(crate) struct Spec {
     pub(crate) name: &'static CStr,
     pub(crate) family: &'static Family,
     pub(crate) key: KeyUse,
     pub(crate) keys: Keys,
-    /// Whether it takes the same time whatever is stored.
+    /// Whether its time does not depend on the stored data.
     pub(crate) fast: bool,
     /// The fewest arguments, without the name.
     pub(crate) fewest: c_int,
     pub(crate) summary: &'static CStr,
     pub(crate) complexity: &'static CStr,
     pub(crate) since: &'static CStr,
-    /// All of them, in order.
+    /// Its arguments, in order.
     pub(crate) arguments: &'static [Arg],
 }
 
-/// Where a command's keys stand.
+/// The positions of a command's keys.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Keys {
     /// None.
@@ -75,7 +75,7 @@ impl Keys {
         }
     }
 
-    /// Tells the server where the keys of a call stand, if they are where no range can say it.
+    /// Reports the positions of a call's keys to the server, if no range describes them.
     fn report(self, ctx: Context<'_>, words: &[Str<'_>]) {
         let Self::TwoAndAfter(keyword, from) = self else { return };
         let is_keyword = |word: &Str<'_>| word.bytes().eq_ignore_ascii_case(keyword.to_bytes());
@@ -89,10 +89,10 @@ impl Keys {
     }
 }
 
-/// What a command does with its keys.
+/// How a command uses its keys.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum KeyUse {
-    /// It has none, and shows those of others: only for administrators.
+    /// It has none, and returns names of keys: only for administrators.
     None,
     /// Reads it only.
     Read,
@@ -113,7 +113,7 @@ pub(crate) struct Arg {
     pub(crate) multiple: bool,
 }
 
-/// What an argument is.
+/// The type of an argument.
 #[derive(Clone, Copy)]
 pub(crate) enum Kind {
     Key,
@@ -121,7 +121,7 @@ pub(crate) enum Kind {
     Double,
     Text,
     UnixTime,
-    /// Only its token.
+    /// A token alone.
     Flag,
     /// All of these, in order.
     Block(&'static [Arg]),
@@ -158,15 +158,15 @@ impl Arg {
 pub(crate) struct Registration {
     spec: &'static Spec,
     entry: unsafe extern "C" fn(*mut RedisModuleCtx, *mut *mut RedisModuleString, c_int) -> c_int,
-    /// Registered only if this is on; and then another module may have the name already.
+    /// Registered only if this is on; then another module may have registered the name before.
     only_if: Option<&'static Setting>,
-    twin: Option<&'static Registration>,
+    read_only: Option<&'static Registration>,
 }
 
 impl Registration {
     /// The command `C`.
     pub(crate) const fn of<C: Command>() -> Self {
-        Self { spec: &C::SPEC, entry: entry::<C>, only_if: None, twin: None }
+        Self { spec: &C::SPEC, entry: entry::<C>, only_if: None, read_only: None }
     }
 
     /// The same, if a setting is on.
@@ -176,10 +176,10 @@ impl Registration {
 
     /// The command `C` and its read-only variant `Ro`.
     pub(crate) const fn pair<C: Command, Ro: Command>() -> Self {
-        Self { twin: Some(&const { Self::of::<Ro>() }), ..Self::of::<C>() }
+        Self { read_only: Some(&const { Self::of::<Ro>() }), ..Self::of::<C>() }
     }
 
-    /// Tells the server.
+    /// Registers it.
     ///
     /// # Errors
     /// A sentence for the log.
@@ -215,7 +215,7 @@ impl Registration {
             };
         }
         describe(ctx, spec)?;
-        self.twin.map_or(Ok(()), |twin| twin.register(ctx))
+        self.read_only.map_or(Ok(()), |read_only| read_only.register(ctx))
     }
 }
 
@@ -223,12 +223,12 @@ impl Registration {
 pub(super) fn add_category(ctx: Context<'_>, family: &Family) {
     if let Some(add) = optional!(RedisModule_AddACLCategory) {
         // SAFETY: the module is being loaded with this context; the name is a C string, which the server copies. It
-        // fails if there is such a category already, which is as good.
+        // fails if the category exists already, which is harmless.
         unsafe { add(ctx.raw(), family.category.as_ptr()) };
     }
 }
 
-/// Gives the server the documentation, key specification and ACL category of a command, as far as it takes them.
+/// Gives the server the documentation, key specification and ACL category of a command, as far as it supports them.
 fn describe(ctx: Context<'_>, spec: &Spec) -> Result<(), String> {
     let Some(get_command) = optional!(RedisModule_GetCommand) else { return Ok(()) };
     // SAFETY: the context is that of the load, the name a C string.
@@ -359,7 +359,7 @@ fn raw_argument(argument: &Arg, kept: &mut Vec<Vec<RedisModuleCommandArg>>) -> R
     }
 }
 
-/// What the server calls for the command `C`.
+/// The callback of the command `C`.
 ///
 /// # Safety
 /// Only the server may call it, with the context and the arguments of a command.

@@ -1,4 +1,4 @@
-//! One running command: what it asks of the server besides keys, and how it replies.
+//! One running command: the server's functions besides keys, and replies.
 
 use std::ffi::{CStr, c_int, c_long, c_void};
 use std::marker::PhantomData;
@@ -37,7 +37,7 @@ impl Context<'_> {
         clock::now()
     }
 
-    /// Whether the server calls only to learn where the keys stand.
+    /// Whether the server calls only to get the positions of the keys.
     pub(super) fn asks_for_keys(self) -> bool {
         let asks = api!(RedisModule_IsKeysPositionRequest);
         // SAFETY: the context is that of the running command.
@@ -51,7 +51,7 @@ impl Context<'_> {
         unsafe { selected(self.raw) }
     }
 
-    /// Selects another database, and says which was selected before. Whoever does so selects that again.
+    /// Selects another database, and returns the one that was selected before. The caller must select that again.
     pub(super) fn select(self, database: c_int) -> c_int {
         let before = self.database();
         let select = api!(RedisModule_SelectDb);
@@ -60,7 +60,7 @@ impl Context<'_> {
         before
     }
 
-    /// Whether the client may be made to wait: not in a transaction or a script.
+    /// Whether the client may be blocked: not in a transaction or a script.
     pub(crate) fn may_block(self) -> bool {
         const NEVER: u32 = raw::REDISMODULE_CTX_FLAGS_MULTI
             | raw::REDISMODULE_CTX_FLAGS_LUA
@@ -71,9 +71,9 @@ impl Context<'_> {
         flags & NEVER.cast_signed() == 0
     }
 
-    /// Whether a command that writes could run now. Commands are held back or refused by the server: while clients are
-    /// paused or a failover goes on, on a read-only replica, where too few replicas are good or a disk fails. What runs by
-    /// itself must ask. `key` is any key.
+    /// Whether a command that writes could run now. The server postpones or refuses commands while clients are paused
+    /// or a failover is in progress, on a read-only replica, and with too few good replicas or a failing disk. Code
+    /// that runs outside of a command, such as in a timer, must ask. `key` is any key.
     pub(crate) fn may_write(self, key: Str<'_>) -> bool {
         // SAFETY: takes nothing, and reads a state of the server.
         if optional!(RedisModule_AvoidReplicaTraffic).is_some_and(|avoid| unsafe { avoid() } != 0) {
@@ -86,7 +86,7 @@ impl Context<'_> {
         if flags & unfit.cast_signed() != 0 {
             return false;
         }
-        // Since 7.0 the server itself says, of a write in the mode of scripts. To rename a key to itself does nothing.
+        // Since 7.0 the server itself tells, for a write in the mode of scripts. Renaming a key to itself does nothing.
         if optional!(RedisModule_RegisterNumericConfig).is_none() {
             return true;
         }
@@ -99,15 +99,15 @@ impl Context<'_> {
         NonNull::new(reply).map(CallReply).is_some()
     }
 
-    /// Whether the server uses no more memory than `maxmemory` allows, so that it would not refuse a command that takes
-    /// some. A server that evicts keys is below it again in a moment.
+    /// Whether the server uses no more memory than `maxmemory` allows, so that it would not refuse a command that needs
+    /// memory. A server that evicts keys is soon below it again.
     pub(super) fn is_within_memory(self) -> bool {
         // SAFETY: takes nothing, and reads a state of the server.
         optional!(RedisModule_GetUsedMemoryRatio).is_none_or(|ratio| unsafe { ratio() } <= 1.0)
     }
 
-    /// Whether the client whose call is tried again may still run it, by its user's rights. Servers before 7.0 cannot
-    /// tell, and there it may.
+    /// Whether the user of the client whose call is tried again may still run it. Servers before 7.0 cannot tell; there
+    /// the result is true.
     ///
     /// # Safety
     /// `words` and `count` are the arguments that the server passed to the running callback.
@@ -136,8 +136,8 @@ impl Context<'_> {
         permitted
     }
 
-    /// Has the server send on what a callback of a blocked client has propagated, for one that goes on waiting. Redis 7.0
-    /// does so only after a command, and ends when it finds it left over; even to read may delete an expired key.
+    /// Has the server send what a callback of a blocked client has propagated, for a client that stays blocked. Redis
+    /// 7.0 sends it only after a command, and aborts when it is left over; even reading may delete an expired key.
     pub(super) fn flush_propagated(self, key: Str<'_>) {
         let is_7_0 = optional!(RedisModule_RegisterNumericConfig).is_some()
             && optional!(RedisModule_CachedMicroseconds).is_none();
@@ -154,8 +154,8 @@ impl Context<'_> {
     }
 
     /// Whether an absent key of the same slot as `key` may be on another node, because the slot is being moved key by
-    /// key. Asks what the cluster would answer to a client that names both keys: while the slot moves and one of them
-    /// is not here, the answer is a redirection, and the call is refused.
+    /// key. Asks what the cluster would reply to a client that names both keys: while the slot moves and one of them
+    /// is absent, the reply is a redirection, and the call is refused.
     pub(crate) fn may_be_elsewhere(self, key: Str<'_>, absent: Str<'_>) -> bool {
         if !*facts::CLUSTER {
             return false;
@@ -163,22 +163,22 @@ impl Context<'_> {
         self.call(c"EXISTS", &[key, absent]).is_none()
     }
 
-    /// How many different elements the HyperLogLogs at these keys have counted together; nothing is written. `None` if
-    /// one of them holds something else.
+    /// The number of distinct elements that the HyperLogLogs at these keys have counted together; nothing is written.
+    /// `None` if one of the keys holds something else.
     pub(crate) fn count_union(self, keys: &[Str<'_>]) -> Option<i64> {
-        // Of one key alone PFCOUNT would write down what it has worked out.
+        // With one key alone PFCOUNT would store the result in it.
         let twice = [keys, keys.get(..1).unwrap_or_default()].concat();
         self.call(c"PFCOUNT", &twice).filter(|reply| !reply.is_error()).map(|reply| reply.integer())
     }
 
-    /// How many keys the chosen database has.
+    /// The number of keys in the selected database.
     pub(crate) fn database_size(self) -> u64 {
         let size = api!(RedisModule_DbSize);
         // SAFETY: the context is that of the running command.
         unsafe { size(self.raw) }
     }
 
-    /// Calls `visit` with the name of every key of the chosen database, with some perhaps twice.
+    /// Calls `visit` with the name of every key of the selected database, with some perhaps twice.
     pub(crate) fn each_key(self, visit: &mut dyn FnMut(&[u8])) {
         let create = api!(RedisModule_ScanCursorCreate);
         // SAFETY: takes nothing.
@@ -202,16 +202,16 @@ impl Context<'_> {
         digits
     }
 
-    /// Runs a core command, which is replicated if it changes something; `None` if the server refuses to run it. Without
-    /// replication the server would not replicate either what other modules do at its events.
+    /// Runs a core command, which is replicated if it changes something; `None` if the server refuses to run it.
+    /// Without replication the server would not replicate the writes of other modules at its events either.
     pub(super) fn call(self, command: &CStr, arguments: &[Str<'_>]) -> Option<CallReply> {
         let call = api!(RedisModule_Call);
         let (ctx, name) = (self.raw, command.as_ptr());
         let is_read = matches!(command.to_bytes(), b"EXISTS" | b"SISMEMBER" | b"PFCOUNT" | b"ZCOUNT" | b"ZRANGE");
         let (two, many) = if *facts::WRITES_EMPTY_TRANSACTIONS && is_read { (c"ss", c"v") } else { (c"!ss", c"!v") };
         let reply = match *arguments {
-            // SAFETY: the context is that of the running command; name and format are C strings, and the format asks for
-            // two strings. For a vector the server would allocate a second time.
+            // SAFETY: the context is that of the running command; name and format are C strings, and the format asks
+            // for two strings. For a vector the server would allocate a second time.
             [a, b] => unsafe { call(ctx, name, two.as_ptr(), a.raw(), b.raw()) },
             // SAFETY: as above, but that the format asks for a vector of strings and its length: `Str` is laid out as
             // the pointer it wraps.
@@ -221,12 +221,13 @@ impl Context<'_> {
         NonNull::new(reply).map(CallReply)
     }
 
-    /// Runs a core command that the caller has replicated; what other modules do at its events is replicated all the same.
+    /// Runs a core command that the caller has replicated; the writes of other modules at its events are still
+    /// replicated.
     pub(super) fn call_unreplicated(self, command: &CStr, key: Str<'_>, argument: Str<'_>) -> Option<CallReply> {
         let call = api!(RedisModule_Call);
         let (name, format) = (command.as_ptr(), c"!ARss".as_ptr());
-        // SAFETY: the context is that of the running command; name and format are C strings, and the format asks for two
-        // strings.
+        // SAFETY: the context is that of the running command; name and format are C strings, and the format asks for
+        // two strings.
         let reply = unsafe { call(self.raw, name, format, key.raw(), argument.raw()) };
         events::note();
         NonNull::new(reply).map(CallReply)
@@ -315,7 +316,7 @@ unsafe extern "C" fn visit_key(
 #[allow(clippy::cast_possible_truncation, reason = "a small constant that the bindings widen")]
 const ERROR: c_int = raw::REDISMODULE_REPLY_ERROR as c_int;
 
-/// What a core command has answered.
+/// The reply of a core command.
 pub(super) struct CallReply(NonNull<RedisModuleCallReply>);
 
 impl CallReply {
@@ -336,7 +337,7 @@ impl CallReply {
     /// The text of an element of the array that it is.
     pub(super) fn text_at(&self, place: usize) -> Option<String> {
         let element = api!(RedisModule_CallReplyArrayElement);
-        // SAFETY: the reply is live; without such an element the answer is null.
+        // SAFETY: the reply is live; without such an element the result is null.
         let element = unsafe { element(self.0.as_ptr(), place) };
         self.text_of(NonNull::new(element)?)
     }
@@ -368,7 +369,7 @@ fn reply_len(len: usize) -> c_long {
     c_long::try_from(len).unwrap_or(c_long::MAX)
 }
 
-/// What stays true of a server for as long as it runs.
+/// Facts of a server that do not change while it runs.
 pub(crate) mod facts {
     use super::{api, c_int, optional, ptr, raw};
     use lazy_static::lazy_static;

@@ -1,4 +1,4 @@
-//! What a command returns when it refuses to run.
+//! The errors of commands.
 
 use std::ffi::{CStr, CString};
 use std::fmt::{self, Display};
@@ -15,23 +15,23 @@ pub(crate) enum Error {
     Arity,
     /// A key of another type: the server's standard text.
     WrongType,
-    /// The client's user may no longer run the call that it waits for.
+    /// The client's user may no longer run the call for which the client is blocked.
     NoPermission,
     /// A key that the command needs may be on another node while its slot moves.
     TryAgain,
     /// The slot of the key for which the client is blocked is moving to another node, or has moved.
     SlotMoved,
-    /// One plain sentence that names the argument and what would be right; `ERR ` is put before it.
+    /// One plain sentence that names the argument and the remedy; `ERR ` is put before it.
     Refused(String),
 }
 
 impl Error {
-    /// A refusal with this sentence.
+    /// An error with this sentence.
     pub(crate) fn refused(sentence: impl Display) -> Self {
         Self::Refused(sentence.to_string())
     }
 
-    /// The same error, of a call that names several keys: `place` says which it is about.
+    /// The same error, of a call that names several keys: `place` names the one at fault.
     pub(crate) fn of(self, place: impl Display) -> Self {
         match self {
             Self::Refused(sentence) => Self::Refused(format!("{place}: {sentence}")),
@@ -75,7 +75,7 @@ fn reply_with_error(ctx: Context<'_>, text: &CStr) {
     unsafe { reply(ctx.raw(), text.as_ptr()) };
 }
 
-/// A client's bytes as an error may show them: printable ASCII as it is, the rest escaped, shortened.
+/// A client's bytes in an error: printable ASCII unchanged, the rest escaped, shortened.
 pub(crate) struct Shown<'a>(pub(crate) &'a [u8]);
 
 impl Display for Shown<'_> {

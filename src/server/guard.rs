@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::error::Error;
 
-/// Runs a callback; where it panics, `on_panic` is what the server gets.
+/// Runs a callback; if it panics, returns `on_panic`.
 pub(super) fn guard<T>(on_panic: T, callback: impl FnOnce() -> T) -> T {
     catch_unwind(AssertUnwindSafe(callback)).unwrap_or(on_panic)
 }

@@ -7,10 +7,10 @@ use redis_module::raw::RedisModuleInfoCtx;
 
 use super::api::api;
 
-/// A number of INFO. One that counts only grows while the module is loaded, and stops at 2⁶⁴ − 1.
+/// A number in INFO. A count only grows while the module is loaded, and saturates at 2⁶⁴ − 1.
 pub(crate) struct Counter(AtomicU64);
 
-/// A counter and its name in INFO, to which the server puts the module's name and `_` first.
+/// A counter and its name in INFO; the server puts the module's name and `_` before it.
 pub(crate) type Field = (&'static CStr, &'static Counter);
 
 impl Counter {
@@ -18,13 +18,13 @@ impl Counter {
         Self(AtomicU64::new(0))
     }
 
-    /// Counts `n` more. Commands run on one thread, so that reading and writing need not be one step.
+    /// Counts `n` more. Commands run on one thread, so reading and writing need not be one atomic step.
     pub(crate) fn add(&self, n: u64) {
         let sum = self.0.load(Ordering::Relaxed).saturating_add(n);
         self.0.store(sum, Ordering::Relaxed);
     }
 
-    /// Makes it `n`.
+    /// Sets it to `n`.
     pub(super) fn set(&self, n: u64) {
         self.0.store(n, Ordering::Relaxed);
     }

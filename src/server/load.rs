@@ -16,14 +16,14 @@ use super::setting::{self, Setting};
 use super::string::Str;
 use super::{listeners, loading, log, wait};
 
-/// A module: its name, and lists of all that it brings.
+/// A module: its name, and lists of its commands, settings and INFO fields.
 pub(crate) struct Module {
     pub(crate) name: &'static CStr,
     pub(crate) version: c_int,
     pub(crate) families: &'static [&'static Family],
     pub(crate) commands: &'static [Registration],
     pub(crate) settings: &'static [&'static Setting],
-    /// The name of the section of INFO, and what it shows.
+    /// The name of the section of INFO, and its fields.
     pub(crate) info: (&'static CStr, &'static [Field]),
 }
 
@@ -79,7 +79,7 @@ pub(crate) unsafe fn load(
     let version = raw::REDISMODULE_APIVER_1.cast_signed();
     // SAFETY: the context is that of the load, the name a C string.
     if unsafe { raw::Export_RedisModule_Init(ctx, module.name.as_ptr(), module.version, version) } != ok() {
-        // The server has said nothing yet: it has a module of this name.
+        // The server has logged nothing yet: it has a module of this name.
         if let Some(write) = optional!(RedisModule_Log) {
             let why = c"not loaded: a module named meter is loaded already; a new file takes a restart or a failover";
             // SAFETY: the context is that of the load; level, format and the one argument are C strings.
@@ -123,7 +123,7 @@ fn set_up(module: &'static Module, ctx: Context<'_>, arguments: &[Str<'_>]) -> R
     }
     wait::watch_cron(ctx)?;
     listeners::watch(ctx);
-    // The last step that may fail: Redis 6.2 leaves the filter of a load that failed where it is.
+    // The last step that may fail: Redis 6.2 does not remove the filter of a failed load.
     loading::watch(ctx)?;
     LOADED.store((&raw const *module).cast_mut(), Ordering::Relaxed);
     let register_info = api!(RedisModule_RegisterInfoFunc);
@@ -132,9 +132,9 @@ fn set_up(module: &'static Module, ctx: Context<'_>, arguments: &[Str<'_>]) -> R
     Ok(())
 }
 
-/// Refuses, once the load is over. On every server version a connection's last command, a command that is queued in a transaction, or a rule of
-/// an ACL that names a command points to it: the server ends, or runs another command in its place, when they are used
-/// after the module has gone.
+/// Refuses, once the load is over. On every server version a connection's last command, a command that is queued in a
+/// transaction, and an ACL rule that names a command point to the command: if they are used after the module was
+/// unloaded, the server crashes, or runs another command instead.
 ///
 /// # Safety
 /// Called by the server, with the context of an unload.
@@ -154,19 +154,19 @@ pub(crate) unsafe fn unload(ctx: *mut RedisModuleCtx) -> c_int {
     })
 }
 
-/// Valkey's own options, which Redis has not.
+/// Options that Valkey alone has.
 const SKIP_COMMAND_VALIDATION: c_int = 1 << 4;
 const HANDLE_ATOMIC_SLOT_MIGRATION: c_int = 1 << 5;
 
 fn set_options(ctx: Context<'_>) {
-    // The module signals a change itself, so that a refused call invalidates no `WATCH`. It has no state outside the keyspace, so
-    // that a replica may serve reads while it loads, and slots may move in one step.
+    // The module signals changes itself, so that a refused call aborts no `WATCH`. It has no state outside the
+    // keyspace, so a replica may serve reads while it loads, and slots may move in one step.
     let mut options = raw::REDISMODULE_OPTION_NO_IMPLICIT_SIGNAL_MODIFIED.cast_signed()
         | raw::REDISMODULE_OPTIONS_HANDLE_REPL_ASYNC_LOAD.cast_signed();
     if is_valkey(ctx)
         && let Some(known) = optional!(RedisModule_GetModuleOptionsAll)
     {
-        // What is replicated are core commands, which need not be looked up each time.
+        // The module replicates core commands alone, which need no validation each time.
         let valkeys_own = SKIP_COMMAND_VALIDATION | HANDLE_ATOMIC_SLOT_MIGRATION;
         // SAFETY: takes nothing, and reads a constant.
         options |= valkeys_own & unsafe { known() };

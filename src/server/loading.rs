@@ -1,6 +1,7 @@
-//! When the load of the module is over. Until then the server may take it back, for a config that it does not know, and
-//! some versions end if the module refuses. No server says so to the module itself; but the first command that anybody
-//! runs comes later, and so does the first cron. Nothing can refer to the module's commands before.
+//! When the load of the module is over. Until then the server may undo it, such as for an unknown config, and some
+//! versions exit if the module refuses to be unloaded. No server reports the end of the load to the module; but the
+//! first command that a client runs comes later, and so does the first cron. Before, nothing can refer to the module's
+//! commands.
 
 use std::ffi::c_int;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
@@ -13,7 +14,7 @@ use super::guard::guard;
 
 static IS_OVER: AtomicBool = AtomicBool::new(false);
 
-/// What sees the first commands; null once it is not needed any more.
+/// The filter that sees the first commands; null once it is not needed any more.
 static FILTER: AtomicPtr<RedisModuleCommandFilter> = AtomicPtr::new(std::ptr::null_mut());
 
 /// Whether the load is over.
@@ -21,7 +22,7 @@ pub(super) fn is_over() -> bool {
     IS_OVER.load(Ordering::Relaxed)
 }
 
-/// Begins to wait for its end.
+/// Watches for its end.
 ///
 /// # Errors
 /// A sentence for the log.
@@ -42,14 +43,14 @@ unsafe extern "C" fn on_command(_: *mut RedisModuleCommandFilterCtx) {
     guard((), || IS_OVER.store(true, Ordering::Relaxed));
 }
 
-/// The server has come to its cron.
+/// Called at the server's cron.
 pub(super) fn end(ctx: Context<'_>) {
     IS_OVER.store(true, Ordering::Relaxed);
     let filter = FILTER.swap(std::ptr::null_mut(), Ordering::Relaxed);
     if !filter.is_null() {
         let unregister = api!(RedisModule_UnregisterCommandFilter);
-        // SAFETY: the context is that of a callback, outside of any command; the filter was registered once, and is given
-        // back once.
+        // SAFETY: the context is that of a callback, outside of any command; the filter was registered once, and is
+        // unregistered once.
         unsafe { unregister(ctx.raw(), filter) };
     }
 }

@@ -1,5 +1,5 @@
 //! The only unsafe code: a thin, typed face of the server's module API. Every `unsafe` block is one call or one
-//! dereference; what makes it sound is said beside it. Nothing here knows a limiter or a meter.
+//! dereference, and a comment beside it says why it is sound. Nothing here depends on limiters or meters.
 #![allow(unsafe_code, reason = "this is the room for it")]
 
 mod alloc;
@@ -40,7 +40,7 @@ pub(crate) use setting::Setting;
 pub(crate) use string::{Constant, OwnedStr, Str};
 pub(crate) use wait::{Pace, Retried, WaitQueue, Waiting, key_changed};
 
-/// What the export macro calls; not for use elsewhere.
+/// Called by the export macro alone.
 pub(crate) mod entry {
     pub(crate) use super::load::{load, unload};
     pub(crate) use redis_module::raw::{RedisModuleCtx, RedisModuleString};

@@ -1,16 +1,16 @@
-//! Clients in a queue for a key that need not exist. The server tries clients that are blocked on a key only while there
-//! is one, so these are blocked on none, and the queue is ours: it is first come, first served.
+//! Clients that are blocked for a key that need not exist. The server tries clients that are blocked on a key only
+//! while the key exists, so these are blocked on none, and the queue is ours: first come, first served.
 //!
-//! A queue is tried when a command of this module has changed its key, when the instant has come for which its first
-//! client waits, when a client's time-out has passed, and, since other programs may change the key and clocks may step
-//! back, once a second of monotonic time. To try it means to read: as many clients as could be served are unblocked, in
-//! their order. The server then calls back for each of them, before it reads the next command, and only there something is
-//! written. Where that can't be done any more, since clients have been paused in between, the client is told that it
-//! could not be served.
+//! A queue is tried when a command of this module has changed its key, at the instant when its first client can be
+//! served, when a client's timeout has passed, and, since other programs may change the key and clocks may step back,
+//! once a second of monotonic time. Trying only reads: as many clients as could be served are unblocked, in their
+//! order. The server then calls back for each of them, before it reads the next command, and only the callback writes.
+//! If it may not write any more, since clients have been paused in between, it replies that the client could not be
+//! served.
 //!
-//! Time-outs are kept here, not by the server: servers before 7.2 leave a client without a reply if its time-out passes
-//! when it has been unblocked and not yet been called back. For the same reason a queue is only tried from timers, after
-//! which no command runs before the callbacks.
+//! Timeouts are kept here, not by the server: servers before 7.2 leave a client without a reply if its timeout passes
+//! between unblocking and callback. For the same reason a queue is only tried from timers, after which no command runs
+//! before the callbacks.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::c_int;
@@ -29,26 +29,27 @@ use super::listeners;
 use super::string::{OwnedStr, Str};
 use super::timer::{LONGEST_SLEEP, Timed, Timer, WRITES_REFUSED, latest};
 
-/// What a client is blocked for. While it is, no reference to the server's memory may be kept.
+/// The request of a blocked client. It must not refer to the server's memory.
 pub(crate) trait Queued: Send + Sync + 'static {
     /// Whether it could be served when `ahead` clients before it have been. Only reads.
     fn ready(&self, ctx: Context<'_>, ahead: i64) -> Ready;
 
-    /// Serves it and replies; or replies that it could not be served. Until `may_take` has said yes, it only reads.
+    /// Serves it and replies; or replies that it could not be served. Until `may_take` has returned true, it only
+    /// reads.
     ///
     /// # Errors
     /// The reply to send instead.
     fn serve(&self, ctx: Context<'_>, may_take: &MayTake<'_>) -> Result<(), Error>;
 
-    /// Replies that it has waited in vain. Only reads.
+    /// Replies that it was not served in time. Only reads.
     ///
     /// # Errors
     /// The reply to send instead.
     fn give_up(&self, ctx: Context<'_>) -> Result<(), Error>;
 }
 
-/// Whether a client may take what it was blocked for: whether a command could write, and whether its user may still run
-/// the client's command.
+/// Whether a client may be served: whether a command could write, and whether its user may still run the client's
+/// command.
 pub(crate) type MayTake<'m> = dyn Fn() -> Result<bool, Error> + 'm;
 
 /// Whether the first client of a queue could be served.
@@ -56,7 +57,7 @@ pub(crate) type MayTake<'m> = dyn Fn() -> Result<bool, Error> + 'm;
 pub(crate) enum Ready {
     /// It could.
     Now,
-    /// It must be told of an error.
+    /// It must get an error.
     Error,
     /// Not before this instant, if the key stays as it is; `None` if only a change of the key can help.
     At(Option<Nanos>),
@@ -69,11 +70,11 @@ pub(crate) struct KeyQueue {
     key: Vec<u8>,
 }
 
-/// The server's name for a blocked client, which stays live until the client has been unblocked and called back.
+/// The server's handle of a blocked client, which stays live until the client has been unblocked and called back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct Handle(*mut RedisModuleBlockedClient);
 
-// SAFETY: used as a name, and passed to the server on its main thread.
+// SAFETY: used as an identifier, and passed to the server on its main thread.
 unsafe impl Send for Handle {}
 
 struct Client {
@@ -90,7 +91,7 @@ enum Stage {
     Waiting,
     /// Unblocked to be served.
     Turn,
-    /// Unblocked since its time-out has passed.
+    /// Unblocked because its timeout has passed.
     TimedOut,
 }
 
@@ -99,10 +100,10 @@ struct State {
     /// By their numbers.
     waiting: BTreeMap<u64, Handle>,
     deadlines: BTreeSet<(Instant, u64)>,
-    /// How many have been unblocked to be served, and not been called back.
+    /// The number of clients that have been unblocked to be served, and not yet been called back.
     turns: i64,
     timer: Option<Timer<KeyQueue>>,
-    /// When it is to be tried at the latest.
+    /// The latest instant at which it is tried.
     try_by: Option<Instant>,
 }
 
@@ -110,11 +111,11 @@ struct State {
 struct Queues {
     states: HashMap<KeyQueue, State>,
     clients: HashMap<Handle, Client>,
-    /// How many clients there have been.
+    /// The number of the last client.
     numbered: u64,
 }
 
-/// The queues that have clients. Only the server's main thread comes here. Never locked while a client is tried.
+/// The queues that have clients. Only the server's main thread locks it, and never while a client is tried.
 static QUEUES: LazyLock<Mutex<Queues>> = LazyLock::new(Mutex::default);
 
 fn queues() -> MutexGuard<'static, Queues> {
@@ -132,7 +133,7 @@ impl KeyQueue {
         !queues().states.contains_key(self)
     }
 
-    /// Blocks the client of the running command until `queued` has replied, or for this span (`None`: for ever).
+    /// Blocks the client of the running command until `queued` has replied, or for this span (`None`: indefinitely).
     pub(crate) fn block(self, ctx: Context<'_>, timeout: Option<Millis>, queued: impl Queued) {
         let block = api!(RedisModule_BlockClient);
         // SAFETY: the context is that of the running command; the callbacks live as long as the module.
@@ -154,7 +155,7 @@ impl KeyQueue {
         queues.clients.insert(handle, client);
     }
 
-    /// Unblocks the clients that could be served and those whose time-out has passed, and sets the timer.
+    /// Unblocks the clients that could be served or whose timeout has passed, and sets the timer.
     fn try_clients(&self, ctx: Context<'_>) {
         self.end_waits(Instant::now());
         let before = ctx.select(self.database);
@@ -173,7 +174,7 @@ impl KeyQueue {
         state.wake_at(ctx, self, at);
     }
 
-    /// Unblocks those whose time-out has passed.
+    /// Unblocks the clients whose timeout has passed.
     fn end_waits(&self, now: Instant) {
         let late: Vec<Handle> = {
             let queues = queues();
@@ -186,7 +187,7 @@ impl KeyQueue {
         }
     }
 
-    /// Unblocks those who could be served, in their order, and says when the next one could be.
+    /// Unblocks the clients that could be served, in their order, and returns when the next one could be.
     fn unblock_ready(&self, ctx: Context<'_>) -> Option<Nanos> {
         let key = OwnedStr::new(&self.key);
         let mut may_write = None;
@@ -205,7 +206,7 @@ impl KeyQueue {
         }
     }
 
-    /// The client that came first, and how many are to be served before it.
+    /// The client that came first, and the number of clients that are to be served before it.
     fn first(&self) -> Option<(Handle, Arc<dyn Queued>, i64)> {
         let queues = queues();
         let state = queues.states.get(self)?;
@@ -229,7 +230,7 @@ impl State {
         self.wake_at(ctx, queue, ctx.now().nanos());
     }
 
-    /// Has the clients tried at this instant, unless they will be sooner.
+    /// Has the clients tried at this instant, unless they will be tried sooner.
     fn wake_at(&mut self, ctx: Context<'_>, queue: &KeyQueue, at: Nanos) {
         self.try_by.get_or_insert_with(|| Instant::now() + LONGEST_SLEEP);
         if self.timer.as_ref().is_some_and(|timer| timer.at <= at.min(latest(ctx.now().nanos()))) {
@@ -247,8 +248,8 @@ impl State {
 }
 
 impl Queues {
-    /// Takes a client that waits out of its queue.
-    fn call(&mut self, handle: Handle, stage: Stage) -> bool {
+    /// Removes a blocked client from its queue; returns whether it was still in it.
+    fn dequeue(&mut self, handle: Handle, stage: Stage) -> bool {
         let Some(client) = self.clients.get_mut(&handle).filter(|client| client.stage == Stage::Waiting) else {
             return false;
         };
@@ -263,10 +264,10 @@ impl Queues {
         true
     }
 
-    /// Forgets a client, and has the others of its queue tried. Says how far it had come.
+    /// Removes a client, and has the others of its queue tried. Returns the stage that it had reached.
     fn forget(&mut self, ctx: Context<'_>, handle: Handle) -> Option<Stage> {
         let stage = self.clients.get(&handle)?.stage;
-        self.call(handle, Stage::TimedOut);
+        self.dequeue(handle, Stage::TimedOut);
         let client = self.clients.remove(&handle)?;
         let state = self.states.get_mut(&client.queue)?;
         state.turns -= i64::from(stage == Stage::Turn);
@@ -315,9 +316,9 @@ fn may_add(ctx: Context<'_>, key: Str<'_>) -> bool {
     ctx.is_within_memory() && ctx.may_write(key)
 }
 
-/// Has the server call back for a client that waits.
+/// Has the server call back for a blocked client.
 fn unblock(handle: Handle, stage: Stage) {
-    if queues().call(handle, stage) {
+    if queues().dequeue(handle, stage) {
         release(handle);
     }
 }
@@ -325,7 +326,7 @@ fn unblock(handle: Handle, stage: Stage) {
 /// Has the server call back, if the client is still there, and free the handle.
 fn release(handle: Handle) {
     let unblock = api!(RedisModule_UnblockClient);
-    // SAFETY: the handle is live, and has not been passed before: a client that waits is called once.
+    // SAFETY: the handle is live, and has not been passed before: a blocked client is called once.
     unsafe { unblock(handle.0, ptr::null_mut()) };
 }
 
@@ -337,7 +338,7 @@ unsafe fn handle_of(ctx: Context<'_>) -> Handle {
     Handle(unsafe { handle(ctx.raw()) })
 }
 
-/// What the server calls for a client that was unblocked and is still there.
+/// The callback for a client that was unblocked and is still connected.
 unsafe extern "C" fn call_back(ctx: *mut RedisModuleCtx, words: *mut *mut RedisModuleString, count: c_int) -> c_int {
     guard(ok(), || {
         // SAFETY: the server passed it, for this call.
@@ -368,7 +369,7 @@ unsafe extern "C" fn call_back(ctx: *mut RedisModuleCtx, words: *mut *mut RedisM
     })
 }
 
-/// CLIENT UNBLOCK ends a wait as a time-out does.
+/// CLIENT UNBLOCK ends a wait as a timeout does.
 unsafe extern "C" fn stop_waiting(ctx: *mut RedisModuleCtx, _: *mut *mut RedisModuleString, _: c_int) -> c_int {
     guard(ok(), || {
         // SAFETY: the server passed it, for this call.
@@ -385,7 +386,8 @@ unsafe extern "C" fn stop_waiting(ctx: *mut RedisModuleCtx, _: *mut *mut RedisMo
     })
 }
 
-/// The client has gone, or the server has answered it: with an error of CLIENT UNBLOCK, or because it becomes a replica.
+/// The client has disconnected, or the server has replied to it: with an error of CLIENT UNBLOCK, or because it becomes
+/// a replica.
 unsafe extern "C" fn disconnected(ctx: *mut RedisModuleCtx, handle: *mut RedisModuleBlockedClient) {
     guard((), || {
         // SAFETY: the server passed it, for this call.
@@ -393,7 +395,7 @@ unsafe extern "C" fn disconnected(ctx: *mut RedisModuleCtx, handle: *mut RedisMo
     });
 }
 
-/// A client waits no longer, and was not called back. The server frees its handle only if it is told to.
+/// A client is not blocked any more, and was not called back. The server frees its handle only on request.
 fn leave(ctx: Context<'_>, handle: Handle) {
     let stage = queues().forget(ctx, handle);
     if stage == Some(Stage::Waiting) {

@@ -1,4 +1,4 @@
-//! What the server says of itself in INFO.
+//! The server's INFO.
 
 use std::ffi::CStr;
 

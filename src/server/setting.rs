@@ -85,7 +85,8 @@ impl Setting {
             Values::Number(range) => {
                 let Some(register) = optional!(RedisModule_RegisterNumericConfig) else { return false };
                 let (default, min, max) = (self.get(), *range.start(), *range.end());
-                // SAFETY: the module is being loaded with this context; the callbacks take back `this`, which is static.
+                // SAFETY: the module is being loaded with this context; the callbacks take back `this`, which is
+                // static.
                 unsafe {
                     register(ctx.raw(), name, default, flags, min, max, Some(get_number), Some(set_number), None, this)
                 }
@@ -107,7 +108,7 @@ impl Setting {
 /// A sentence for the log.
 pub(super) fn read_arguments(settings: &[&'static Setting], arguments: &[Str<'_>]) -> Result<(), String> {
     for setting in settings {
-        // A module that is loaded again may find its memory as it left it.
+        // A module that is loaded again may find its statics unchanged.
         setting.set(setting.default);
     }
     let mut seen: Vec<&CStr> = Vec::new();
@@ -143,8 +144,8 @@ fn grammar(settings: &[&Setting]) -> String {
     named.join(", ")
 }
 
-/// Hands the settings to a server that has module configs, with what they are now as their defaults, and takes over what
-/// its configuration file or `MODULE LOADEX` says of them. Does nothing on older servers.
+/// Registers the settings with a server that has module configs, with their current values as defaults, and applies the
+/// values of its configuration file or of `MODULE LOADEX`. Does nothing on older servers.
 ///
 /// # Errors
 /// A sentence for the log; the server has logged the cause.

@@ -105,7 +105,7 @@ impl Deref for OwnedStr {
 impl Drop for OwnedStr {
     fn drop(&mut self) {
         let free = api!(RedisModule_FreeString);
-        // SAFETY: we own one reference and give it back once.
+        // SAFETY: we own one reference and free it once.
         unsafe { free(ptr::null_mut(), self.0.raw) }
     }
 }

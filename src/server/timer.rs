@@ -12,13 +12,13 @@ use super::api::{api, ok};
 use super::context::Context;
 use super::guard::guard;
 
-/// The longest time for which blocked clients are not tried.
+/// The longest interval between two tries of blocked clients.
 pub(super) const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
-/// How long blocked clients are left alone while the server lets nobody write.
+/// The interval between two tries while the server allows no writes.
 pub(super) const WRITES_REFUSED: Nanos = Nanos(50_000_000);
 
-/// What a timer is started for.
+/// The data of a timer, which handles its firing.
 pub(super) trait Timed: Send + Sized + 'static {
     /// The timer fires.
     fn fire(self, ctx: Context<'_>);
@@ -51,7 +51,7 @@ impl<T: Timed> Timer<T> {
         let mut data: *mut c_void = ptr::null_mut();
         // SAFETY: the context is the module's.
         if unsafe { stop(ctx.raw(), self.id, &raw mut data) } == ok() {
-            // SAFETY: the timer had not fired, so that the data is still ours.
+            // SAFETY: the timer had not fired, so the data is still ours.
             drop(unsafe { Box::from_raw(data.cast::<T>()) });
         }
     }

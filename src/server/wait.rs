@@ -1,10 +1,10 @@
-//! Blocked clients in queues: each is blocked by the server on a key, in the order they came, and tried again when the key
-//! gets an element, when the queue's timer fires, or when a key that the queue watches is changed by a command of this
-//! module. Since other programs may change that key too, and clocks may step back, every queue whose clients wait for the
-//! clock is also tried once a second of monotonic time.
+//! Clients that are blocked on a key by the server, in order of arrival, and tried again when the key gets an element,
+//! when their queue's timer fires, or when a command of this module changes a key that the queue watches. Since other
+//! programs may change that key too, and clocks may step back, every queue whose clients wait for an instant is also
+//! tried once a second of monotonic time.
 //!
 //! Nothing here writes: a timer and an event of the server only have the server try the clients, and a client that is
-//! tried takes something only where a command could.
+//! tried takes something only if a command could write.
 
 use std::collections::HashMap;
 use std::ffi::{c_int, c_void};
@@ -24,43 +24,43 @@ use super::queue::{self, MayTake};
 use super::string::{OwnedStr, Str};
 use super::timer::{LONGEST_SLEEP, Timed, Timer, WRITES_REFUSED, latest};
 
-/// What a client is blocked for.
+/// The request of a blocked client.
 pub(crate) trait Waiting: 'static {
-    /// Tries again; replies if it could take something. `by_clock` says that the queue's timer fired. Until `may_take`
-    /// has said yes, it only reads.
+    /// Tries again; replies if it could take something. `by_clock` is true if the queue's timer fired. Until `may_take`
+    /// has returned true, it only reads.
     ///
     /// # Errors
-    /// The reply to send; the client waits no longer.
+    /// The reply to send; the client is not blocked any more.
     fn retry(&self, ctx: Context<'_>, by_clock: bool, may_take: &MayTake<'_>) -> Result<Retried, Error>;
 
-    /// Replies that it has waited in vain. Only reads.
+    /// Replies that it was not served in time. Only reads.
     ///
     /// # Errors
     /// The reply to send instead.
     fn give_up(&self, ctx: Context<'_>) -> Result<(), Error>;
 
-    /// What decides when something is due, besides the keys: clients that have it in common are not tried one by one
-    /// before that.
+    /// The numbers that decide, besides the keys, when something is due: clients with the same numbers are not tried
+    /// one by one before that.
     fn pace(&self) -> Pace;
 }
 
 /// The numbers of a limiter.
 pub(crate) type Pace = [i64; 3];
 
-/// What has become of a client that was tried again.
+/// The result of trying a client again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Retried {
     /// It was served.
     Served,
-    /// It waits on, for something that only a change of the key it is blocked on can bring.
+    /// It stays blocked until the key it is blocked on changes.
     WaitsForKey,
-    /// It waits on, for this instant.
+    /// It stays blocked until this instant.
     WaitsUntil(Nanos),
     /// Something is due, but the server allows no writes now.
     WritesRefused,
 }
 
-/// Names a queue: clients that wait for the same thing are in the same.
+/// Names a queue: clients that are blocked on the same keys are in the same queue.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct WaitQueue(Vec<u8>);
 
@@ -74,9 +74,9 @@ struct State {
     timer: Option<Timer<WaitQueue>>,
     /// Whether the timer fired and clients are being tried for it.
     by_clock: bool,
-    /// Before this instant nothing is due for clients of this pace.
+    /// Before this instant nothing is due for clients with this pace.
     not_before: Option<(Nanos, Pace)>,
-    /// When clients that wait for the clock are to be tried at the latest; `None` if none does.
+    /// The latest instant at which clients that wait for an instant are tried; `None` if there are none.
     try_by: Option<Instant>,
 }
 
@@ -86,7 +86,7 @@ struct Place<W> {
     waiting: W,
 }
 
-/// The queues that have clients. Only the server's main thread comes here.
+/// The queues that have clients. Only the server's main thread locks it.
 static QUEUES: LazyLock<Mutex<HashMap<WaitQueue, State>>> = LazyLock::new(Mutex::default);
 
 fn queues() -> MutexGuard<'static, HashMap<WaitQueue, State>> {
@@ -109,8 +109,9 @@ impl WaitQueue {
         !queues().contains_key(self)
     }
 
-    /// Blocks the client of the running command until `waiting` has replied, or for so long (`None`: for ever), on a key
-    /// that has it tried again when it gets an element. `watched` is the key whose change may make something due.
+    /// Blocks the client of the running command until `waiting` has replied, or for this span (`None`: indefinitely),
+    /// on a key: it is tried again when the key gets an element. `watched` is the key whose change may make something
+    /// due.
     pub(crate) fn block<W: Waiting>(
         &self,
         ctx: Context<'_>,
@@ -135,12 +136,12 @@ impl WaitQueue {
         let mut keys = [key.raw()];
         let timeout = timeout.map_or(0, |span| span.0);
         let (retry, give_up, leave) = (Some(retry::<W> as _), Some(give_up::<W> as _), Some(leave::<W> as _));
-        // SAFETY: the context is that of the running command; one live key; the callbacks take the place as theirs, and
-        // `leave`, which the server calls once when the client waits no longer, takes it back.
+        // SAFETY: the context is that of the running command; one live key; the callbacks borrow the place, and
+        // `leave`, which the server calls once when the client is not blocked any more, takes it back.
         unsafe { block(ctx.raw(), retry, give_up, leave, timeout, keys.as_mut_ptr(), 1, place.cast()) };
     }
 
-    /// Has the clients tried at this instant, unless they will be sooner.
+    /// Has the clients tried at this instant, unless they will be tried sooner.
     pub(crate) fn wake_at(&self, ctx: Context<'_>, at: Nanos) {
         if let Some(state) = queues().get_mut(self) {
             state.wake_at(ctx, self, at);
@@ -151,7 +152,7 @@ impl WaitQueue {
 impl State {
     fn wake_at(&mut self, ctx: Context<'_>, queue: &WaitQueue, at: Nanos) {
         self.try_by.get_or_insert_with(|| Instant::now() + LONGEST_SLEEP);
-        // Where the clock has stepped back, what was set before is too far off.
+        // If the clock has stepped back, the instant that was set before is too late.
         if self.timer.as_ref().is_some_and(|timer| timer.at <= at.min(latest(ctx.now().nanos()))) {
             return;
         }
@@ -165,7 +166,7 @@ impl State {
         }
     }
 
-    /// Has the server try the clients, whatever was known of when something is due.
+    /// Has the server try all clients, and discards the instant before which nothing was due.
     fn try_all(&mut self, ctx: Context<'_>) {
         self.not_before = None;
         let before = ctx.select(self.database);
@@ -190,7 +191,7 @@ pub(crate) fn key_changed(ctx: Context<'_>, key: Str<'_>) {
     }
 }
 
-/// Has the server tell of its cron, which goes by a clock that does not step.
+/// Subscribes to the server's cron, which follows a monotonic clock.
 ///
 /// # Errors
 /// A sentence for the log.
@@ -222,7 +223,7 @@ unsafe extern "C" fn on_cron(ctx: *mut RedisModuleCtx, _: raw::RedisModuleEvent,
 }
 
 impl Timed for WaitQueue {
-    /// The server tries those who are blocked on the key, in their order.
+    /// Has the server try the clients that are blocked on the key, in their order.
     fn fire(self, ctx: Context<'_>) {
         if let Some(state) = queues().get_mut(&self) {
             state.timer = None;
@@ -257,7 +258,7 @@ unsafe extern "C" fn retry<W: Waiting>(
             let queues = queues();
             let Some(state) = queues.get(queue) else { return !ok() };
             if state.not_before.is_some_and(|(at, pace)| ctx.now().nanos() < at && pace == waiting.pace()) {
-                // A client of the same pace was tried just now.
+                // A client with the same pace was tried just now.
                 return !ok();
             }
             (OwnedStr::new(&state.key), state.by_clock)
@@ -293,7 +294,7 @@ unsafe extern "C" fn retry<W: Waiting>(
                     }
                 }
                 ctx.flush_propagated(key.as_str());
-                // Anything but OK says that the client waits on.
+                // Any result but OK keeps the client blocked.
                 !ok()
             }
         }
@@ -313,7 +314,7 @@ unsafe extern "C" fn give_up<W: Waiting>(ctx: *mut RedisModuleCtx, _: *mut *mut 
     })
 }
 
-/// The client waits no longer: it was served, gave up, was unblocked, or has gone.
+/// The client is not blocked any more: it was served, timed out, was unblocked, or has disconnected.
 unsafe extern "C" fn leave<W: Waiting>(ctx: *mut RedisModuleCtx, place: *mut c_void) {
     guard((), || {
         // SAFETY: `block` made it, and the server frees it once.

@@ -4,7 +4,7 @@
 
 use redis_meter_core::answer::Next;
 use redis_meter_core::layout::Cell;
-use redis_meter_core::log::{Cells, Change as LogChange, Policy};
+use redis_meter_core::log::{Cells, Policy, Update as LogUpdate};
 use redis_meter_core::time::Micros;
 
 use crate::server::{
@@ -40,7 +40,7 @@ impl<'a> StoredLog<'a, Writable> {
     ///
     /// # Errors
     /// A member that would be moved or removed is no cell; nothing has been changed.
-    pub(crate) fn save(self, next: Next<LogChange>, now: Micros, policy: &Policy) -> Result<Option<Change<'a>>, Error> {
+    pub(crate) fn save(self, next: Next<LogUpdate>, now: Micros, policy: &Policy) -> Result<Option<Change<'a>>, Error> {
         let needed = |newest: Micros| policy.leaves_at(newest.min(now));
         let (trim, removed, cells) = match next {
             Next::Keep => {
@@ -49,11 +49,11 @@ impl<'a> StoredLog<'a, Writable> {
                 return Ok(self.key.change(effects([expiry.map(|at| Effect::Expire(Some(at)))])));
             }
             Next::Clear => return Ok(self.key.change(effects([Some(Effect::Delete)]))),
-            Next::Store(LogChange::Repair) => (vec![], vec![], 0),
-            Next::Store(LogChange::Return { cells }) => {
+            Next::Store(LogUpdate::Repair) => (vec![], vec![], 0),
+            Next::Store(LogUpdate::Return { cells }) => {
                 (vec![], self.members(Order::Descending, None, size(cells))?, 0)
             }
-            Next::Store(LogChange::Take { out_of_view, cells }) => {
+            Next::Store(LogUpdate::Take { out_of_view, cells }) => {
                 // At least as many leave as are added, if as many are out of view: so the set never outgrows the limit,
                 // and no call pays for all that have left since the last one.
                 let most = size(out_of_view).min(size(cells).max(MOST_MOVED));

@@ -13,15 +13,15 @@ use crate::reply::{bytes, count, elements, exactly, int, text};
 pub struct Verdict {
     /// Whether it refused.
     pub limited: bool,
-    /// The most that one instant can take.
+    /// The most cells that one call can take from a full limiter.
     pub limit: u64,
-    /// What one more call could take now.
+    /// The cells that one more call could take now.
     pub remaining: u64,
-    /// When this same call would pass; `None` if it was not limited, or can never pass.
+    /// The span until this same call would pass; `None` if it was not limited, or can never pass.
     pub retry_after: Option<Duration>,
-    /// When the limiter is fully replenished.
+    /// The span until the limiter is fully replenished.
     pub reset_after: Duration,
-    /// How much was taken; only with `PARTIAL`.
+    /// The number of cells taken; only with `PARTIAL`.
     pub taken: Option<u64>,
 }
 
@@ -98,7 +98,7 @@ macro_rules! options {
     (partial) => {
         options!();
 
-        /// Takes as many of the quantity as fit.
+        /// Takes as many cells of the quantity as fit.
         #[must_use]
         pub fn partial(mut self) -> Self {
             self.options.partial = true;
@@ -196,7 +196,7 @@ impl Window {
         Self { key: name(key), limit, period, block: None, options: Options::ONE }
     }
 
-    /// The first call beyond the limit shuts the key for so long.
+    /// The first call beyond the limit blocks the key for this time.
     #[must_use]
     pub fn block(mut self, block: Duration) -> Self {
         self.block = Some(block);
@@ -373,15 +373,15 @@ impl Pull {
         Self { queue: name(queue), limiter, cells: None, timeout: None, into: None }
     }
 
-    /// At most so many cells, instead of one.
+    /// At most this many cells, instead of one.
     #[must_use]
     pub fn count(mut self, cells: u64) -> Self {
         self.cells = Some(cells);
         self
     }
 
-    /// Blocks until a cell can be had, at most this long; zero is for ever. A connection that is shared is blocked for
-    /// all its users: use one of its own.
+    /// Blocks until a cell can be taken, at most this long; zero blocks indefinitely. A connection that is shared is
+    /// blocked for all its users: use one of its own.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
@@ -422,7 +422,7 @@ impl Command for Pull {
 pub struct Pulled {
     /// The cells, the oldest first.
     pub cells: Vec<Vec<u8>>,
-    /// When the next one is due.
+    /// The span until the next one is due.
     pub retry_after: Duration,
 }
 
@@ -452,8 +452,8 @@ impl Lease {
         Self { key: name(key), limit, ttl, holder: name(holder), timeout: None, read_only: false }
     }
 
-    /// Blocks until a place is free, at most this long; zero is for ever. A connection that is shared is blocked for
-    /// all its users: use one of its own.
+    /// Blocks until a place is free, at most this long; zero blocks indefinitely. A connection that is shared is
+    /// blocked for all its users: use one of its own.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
@@ -511,12 +511,12 @@ pub struct Refused {
 }
 
 impl Refused {
-    /// The ten most refused.
+    /// The ten most refused keys.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// At most so many, instead of ten.
+    /// At most this many, instead of ten.
     #[must_use]
     pub fn count(mut self, count: u64) -> Self {
         self.count = Some(count);
@@ -557,7 +557,7 @@ impl FromRedisValue for Refusal {
     }
 }
 
-/// `CELL.REFUSED RESET`: forgets the refusals of a node.
+/// `CELL.REFUSED RESET`: clears the refusals of a node.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RefusedReset;
 

@@ -1,4 +1,4 @@
-//! What every command can do: be put on the wire, and be run on a connection.
+//! The trait of every command: its arguments, and running it on a connection.
 
 use std::future::Future;
 
@@ -6,7 +6,7 @@ use redis::{Cmd, ConnectionLike, FromRedisValue, RedisResult, aio};
 
 /// A command with its arguments, ready to be run.
 pub trait Command {
-    /// What the server returns for it.
+    /// The reply of the server.
     type Reply: FromRedisValue;
 
     /// The words of the command, for a pipeline or a transaction.
@@ -15,7 +15,7 @@ pub trait Command {
     /// Runs it on a blocking connection.
     ///
     /// # Errors
-    /// What the server or the connection reports. A server without the module reports an unknown command.
+    /// Those of the server and the connection. A server without the module reports an unknown command.
     fn query(&self, connection: &mut impl ConnectionLike) -> RedisResult<Self::Reply> {
         self.to_cmd().query(connection)
     }
@@ -23,7 +23,7 @@ pub trait Command {
     /// Runs it on an asynchronous connection, which may be shared with other tasks.
     ///
     /// # Errors
-    /// What the server or the connection reports. An error of the connection, or a time limit around this call, leaves
+    /// Those of the server and the connection. An error of the connection, or a time limit around this call, leaves
     /// it unknown whether the command took effect.
     fn query_async<C: aio::ConnectionLike + Send>(
         &self,

@@ -19,7 +19,7 @@ pub struct Hit {
     why: bool,
 }
 
-/// The most that a span may count; a hit that would exceed it is refused whole.
+/// A limit on the count of a span; a hit that would exceed it is refused whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cap {
     /// In the hit's UTC hour.
@@ -88,7 +88,7 @@ impl Hit {
         self
     }
 
-    /// Whether sending it again after a lost reply can't count it twice.
+    /// Whether it is safe to send again after a lost reply: it cannot be counted twice.
     pub fn is_repeatable(&self) -> bool {
         self.once.is_some() || self.by == 0
     }
@@ -361,7 +361,7 @@ impl Top {
         self
     }
 
-    /// At most so many, instead of ten.
+    /// At most this many, instead of ten.
     #[must_use]
     pub fn count(mut self, count: u64) -> Self {
         self.count = Some(count);
@@ -519,7 +519,7 @@ impl FromRedisValue for Sealed {
     }
 }
 
-/// `METER.ACK`: deletes a batch that is safe elsewhere; returns the number of its keys.
+/// `METER.ACK`: deletes a batch that is stored elsewhere; returns the number of its keys.
 #[derive(Clone, Debug)]
 pub struct Ack {
     key: Name,

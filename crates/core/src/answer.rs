@@ -20,18 +20,18 @@ pub struct Answer {
 /// What happens to a limiter's stored state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next<S> {
-    /// It stays as it is, or absent.
+    /// It is unchanged, or stays absent.
     Keep,
     /// This replaces it.
     Store(S),
-    /// It is deleted: the limiter is full again, which is what no state means.
+    /// It is deleted: the limiter is fully replenished, which needs no state.
     Clear,
 }
 
 /// The result of a call, and the state after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decision<S> {
-    /// What the caller gets.
+    /// What the call returns.
     pub answer: Answer,
     /// What happens to the stored state.
     pub next: Next<S>,

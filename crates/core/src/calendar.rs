@@ -9,7 +9,7 @@ pub const MILLIS_PER_HOUR: i64 = 3_600_000;
 /// Milliseconds in a day.
 pub const MILLIS_PER_DAY: i64 = 24 * MILLIS_PER_HOUR;
 
-/// Days in a hundred years, the longest that anything is kept or lies ahead.
+/// Days in a hundred years, the longest retention and the furthest that a hit may lie ahead.
 pub const DAYS_PER_CENTURY: i64 = 36_525;
 
 /// The earliest instant at which something can be counted, in 1973. A smaller number of milliseconds is most often a
@@ -27,7 +27,7 @@ pub struct Day(u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Month(u32);
 
-/// A week of the ISO calendar (ISO 8601), from Monday to Sunday, held as its year times 100 plus its number: order is
+/// A week of the ISO calendar (ISO 8601), from Monday to Sunday, stored as its year times 100 plus its number: order is
 /// the calendar's. Its year is that of its Thursday, its number 1..=53.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Week(u32);
@@ -111,12 +111,12 @@ impl Month {
         Self(if self.0 % 100 == 1 { self.0 - 89 } else { self.0 - 1 })
     }
 
-    /// The month of the same name so many years later, or earlier if `years` is negative. Years 1 to 9999 only.
+    /// The month of the same name `years` years later, or earlier if `years` is negative. Years 1 to 9999 only.
     pub(crate) fn plus_years(self, years: i32) -> Self {
         Self(self.0.saturating_add_signed(years * 100))
     }
 
-    /// The month that `named` is, in the year of this one.
+    /// The month of the same name as `named`, in the year of this one.
     pub(crate) fn in_year(self, named: Self) -> Self {
         Self(self.0 / 100 * 100 + named.0 % 100)
     }
@@ -173,7 +173,7 @@ impl Day {
         day.exists().then_some(day)
     }
 
-    /// The same of the one form that keys have, `20220809`.
+    /// The same for the form in keys alone, `20220809`.
     pub fn parse_digits(text: &[u8]) -> Option<Self> {
         Self::parse(text).filter(|_| text.len() == 8)
     }
@@ -213,7 +213,7 @@ impl Day {
         (self > Self::FIRST).then(|| Self::from_days(self.days() - 1))
     }
 
-    /// The day so many days after it, or before it if `days` is negative; `None` outside of the years 1 to 9999.
+    /// The day `days` days after it, or before it if `days` is negative; `None` outside of the years 1 to 9999.
     pub fn plus_days(self, days: i64) -> Option<Self> {
         let days = self.days().checked_add(days)?;
         (Self::FIRST.days()..=Self::LAST.days()).contains(&days).then(|| Self::from_days(days))

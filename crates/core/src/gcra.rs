@@ -19,11 +19,11 @@ pub struct Quota {
     limit: i64,
     count: i64,
     period: Nanos,
-    /// What `limit` cells cost: how far ahead of the clock a TAT may lie.
+    /// The cost of `limit` cells: how far ahead of the clock a TAT may lie.
     tolerance: Nanos,
 }
 
-/// Why numbers make no quota.
+/// Why numbers are not a valid quota.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QuotaError {
     /// More than [`MAX_RATE`].
@@ -33,8 +33,8 @@ pub enum QuotaError {
 }
 
 impl Quota {
-    /// `count` (≥ 1) cells per `period` (> 0), plus `max_burst` (≥ 0) at once. With a `max_burst` of −1 it holds no cell
-    /// at all: a quota for [`Quota::decide_uncut`] alone.
+    /// `count` (≥ 1) cells per `period` (> 0), plus `max_burst` (≥ 0) at once. With a `max_burst` of −1 it holds no
+    /// cell at all: a quota for [`Quota::decide_uncut`] alone.
     ///
     /// # Errors
     /// A rate above [`MAX_RATE`], or a tolerance beyond 2⁶³ − 1 ns.
@@ -50,14 +50,14 @@ impl Quota {
         Ok(Self { limit, count, period, tolerance: Nanos(tolerance) })
     }
 
-    /// How far ahead of the clock a TAT may lie, in nanoseconds: what a full burst costs.
+    /// How far ahead of the clock a TAT may lie, in nanoseconds: the cost of a full burst.
     pub fn tolerance(&self) -> Nanos {
         self.tolerance
     }
 
     /// The result of a call for `quantity` cells at `now` on a stored TAT: positive takes, 0 is a dry run, negative is
-    /// a refund. A TAT beyond `now` + tolerance (a raised rate, a clock that jumped) is read as that, and stored as that by a
-    /// call that takes or refunds.
+    /// a refund. A TAT beyond `now` + tolerance (a raised rate, a clock that jumped) is read as that, and stored as
+    /// that by a call that takes or refunds.
     ///
     /// # Errors
     /// If `now` + tolerance does not fit.
@@ -66,8 +66,8 @@ impl Quota {
         self.decide_since(tat, now, now, quantity)
     }
 
-    /// The same for cells that were waited for since `since` (≤ `now`): each counts as taken when it was due, if that is
-    /// not before `since`.
+    /// The same for a client that has been blocked since `since` (≤ `now`): each cell counts as taken when it was due,
+    /// if that is not before `since`.
     ///
     /// # Errors
     /// As [`Quota::decide`].
@@ -86,7 +86,7 @@ impl Quota {
             Some(tat) if tat.0 > horizon => Next::Store(Nanos(horizon)),
             _ => Next::Keep,
         };
-        // What was due while it was waited for is room beyond a whole burst.
+        // Cells that became due during the wait are room beyond a whole burst.
         let room = horizon - start;
 
         let (limited, retry_after, end, next) = if quantity > self.limit {
@@ -122,7 +122,7 @@ impl Quota {
         Ok(Decision { answer, next })
     }
 
-    /// How many cells (0..=limit) can be taken at `now` by who has waited since `since` (≤ `now`).
+    /// How many cells (0..=limit) a client that has been blocked since `since` (≤ `now`) can take at `now`.
     ///
     /// # Errors
     /// As [`Quota::decide`].
@@ -132,20 +132,20 @@ impl Quota {
         Ok(self.fitting((horizon - start).min(self.tolerance.0)))
     }
 
-    /// When one cell is due with this TAT; it may have been long ago.
+    /// When one cell is due with this TAT; it may be long past.
     pub fn due_at(&self, tat: Nanos) -> Nanos {
         Nanos(tat.0.saturating_add(self.cost(1)).saturating_sub(self.tolerance.0))
     }
 
-    /// The numbers that two quotas have in common if they are the same.
+    /// Numbers that are equal exactly if two quotas are.
     pub fn numbers(&self) -> [i64; 3] {
         [self.limit, self.count, self.period.0]
     }
 
-    /// The answer as redis-cell gives it: a TAT beyond `now` + tolerance is neither read nor stored as anything else, so
-    /// that two quotas may share one TAT, and the stricter one holds; while it lies there, every call is refused, also
-    /// one for no cell, and one that gives back less than would bring it within reach. A call that is refused changes
-    /// nothing.
+    /// The same by the rules of redis-cell: a TAT beyond `now` + tolerance is neither cut when it is read nor when it
+    /// is stored, so that two quotas may share one TAT, and the stricter one holds; while it lies there, every call is
+    /// refused, including one for no cell, and one whose refund does not bring it within the tolerance. A call that is
+    /// refused changes nothing.
     ///
     /// # Errors
     /// If `now` + tolerance does not fit.
@@ -182,7 +182,7 @@ impl Quota {
         Ok(Decision { answer, next })
     }
 
-    /// What `quantity` (0..=limit) cells cost, in ns: ⌊quantity × period / count⌋.
+    /// The cost of `quantity` (0..=limit) cells, in ns: ⌊quantity × period / count⌋.
     fn cost(&self, quantity: i64) -> i64 {
         debug_assert!((0..=self.limit).contains(&quantity));
         // The cost of the whole limit fitted when the quota was made, so the cost of a part of it does.

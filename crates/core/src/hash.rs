@@ -1,4 +1,4 @@
-//! A fast hash of clients' bytes, with a seed that they can't know: who chooses the bytes can't choose where they collide.
+//! A fast hash of clients' bytes, with a secret seed: a client that chooses the bytes cannot choose where they collide.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
@@ -7,19 +7,20 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 pub struct Seed([u64; 2]);
 
 impl Seed {
-    /// A new one, from the randomness that the operating system gives the standard library.
+    /// A new seed, from the random source of the operating system.
     pub fn random() -> Self {
         let halves = [1, 2].map(|half| {
             let mut hasher = RandomState::new().build_hasher();
             hasher.write_u8(half);
             hasher.finish()
         });
-        // Factors are odd, so that none loses what it is multiplied by.
+        // Factors are odd, so that multiplication loses no bits.
         Self(halves.map(|half| half | 1))
     }
 
-    /// The hash of these bytes and a number. Eight bytes at a time are folded in by a multiplication to 128 bits, the last
-    /// eight of them once more where they are no whole word; the length tells texts apart that differ in nothing else.
+    /// The hash of these bytes and a number. Eight bytes at a time are folded in by a multiplication to 128 bits, the
+    /// last eight of them once more if they are no whole word; the length distinguishes texts that differ in nothing
+    /// else.
     #[inline]
     pub fn hash(self, number: u32, bytes: &[u8]) -> u64 {
         let [first, second] = self.0;
@@ -43,8 +44,8 @@ fn short_word(bytes: &[u8]) -> u64 {
     bytes.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte))
 }
 
-/// Whether two texts are the same: what `==` says, without the call that it makes, which takes longer than to compare the
-/// few bytes that most texts have.
+/// Whether two texts are equal: as `==`, without the call that it makes, which takes longer than comparing the few
+/// bytes of most texts.
 #[inline(always)]
 pub(crate) fn equal(one: &[u8], other: &[u8]) -> bool {
     if one.len() != other.len() {

@@ -1,14 +1,14 @@
-//! Which keys something happens to most, in a fixed number of counters.
+//! The keys with the most events, in a fixed number of counters.
 //!
-//! Space-Saving: an event for a key that has a counter adds one to it; another key takes the counter that stands lowest,
-//! and its count with it. So a count is never too low, and too high by at most the lowest count, which is at most all
-//! events divided by the number of counters. Source: Metwally, Agrawal, El Abbadi, "Efficient computation of frequent and
-//! top-k elements in data streams" (2005).
+//! Space-Saving: an event for a key that has a counter adds one to it; another key takes the counter with the lowest
+//! count, and continues from that count. So a count is never too low, and too high by at most the lowest count, which
+//! is at most all events divided by the number of counters. Source: Metwally, Agrawal, El Abbadi, "Efficient
+//! computation of frequent and top-k elements in data streams" (2005).
 //!
-//! An event for a key that has a counter is the common one: it hashes the key, adds one, and allocates and orders nothing.
-//! Which counter stands lowest is asked only when another key needs one. It is the root of a heap of counts as they were
-//! last seen; counts only rise, so a root that is still right is the lowest, and one that is not is put right and sinks.
-//! Each event makes at most one counter sink, once.
+//! An event for a key that has a counter is the common one: it hashes the key, adds one, and allocates and orders
+//! nothing. The lowest counter is searched only when another key needs one. It is the root of a heap of counts as they
+//! were last seen; counts only rise, so a root that is up to date is the lowest, and one that is not is updated and
+//! sinks. Each event makes at most one counter sink, once.
 
 use std::cmp::Reverse;
 
@@ -20,7 +20,7 @@ pub const MAX_CAPACITY: usize = 10_000;
 /// No counter, in the index.
 const FREE: u32 = u32::MAX;
 
-/// A key's memory above which it is given back when a much shorter key takes its counter.
+/// The capacity of a key's buffer above which it is freed when a much shorter key takes its counter.
 const SPARE_BYTES: usize = 256;
 
 /// A key that has a counter.
@@ -30,9 +30,9 @@ pub struct Hitter<'a, L> {
     pub db: i32,
     /// Its name.
     pub key: &'a [u8],
-    /// What was said of its last event.
+    /// The label of its last event.
     pub label: L,
-    /// Events, estimated: never too low.
+    /// Events, an estimate that is never too low.
     pub count: u64,
 }
 
@@ -42,7 +42,7 @@ pub struct HeavyHitters<L> {
     capacity: usize,
     /// All events since the last reset.
     total: u64,
-    /// What a key without a counter may have had when the counters became more.
+    /// The events that a key without a counter may have had when the number of counters was raised.
     floor: u64,
     counters: Vec<Counter<L>>,
     index: Index,
@@ -68,7 +68,7 @@ struct Seen {
 }
 
 impl<L: Copy> HeavyHitters<L> {
-    /// So many counters, at most [`MAX_CAPACITY`]; 0 counts nothing.
+    /// `capacity` counters, at most [`MAX_CAPACITY`]; 0 counts nothing.
     pub fn new(capacity: usize) -> Self {
         let capacity = capacity.min(MAX_CAPACITY);
         Self {
@@ -87,9 +87,9 @@ impl<L: Copy> HeavyHitters<L> {
         self.capacity
     }
 
-    /// Changes the number of counters. If there are to be fewer, those with the highest counts stay, and the bound of the
-    /// error is at once that of the new number. If there are to be more, keys that have no counter yet begin at the count
-    /// that they may have had, and the bound stays that of the old number until the next reset. 0 forgets all.
+    /// Changes the number of counters. If there are to be fewer, those with the highest counts stay, and the bound of
+    /// the error is at once that of the new number. If there are to be more, keys that have no counter yet begin at the
+    /// count that they may have had, and the bound stays that of the old number until the next reset. 0 clears all.
     pub fn set_capacity(&mut self, capacity: usize) {
         let capacity = capacity.min(MAX_CAPACITY);
         if capacity == self.capacity {
@@ -110,7 +110,7 @@ impl<L: Copy> HeavyHitters<L> {
         }
     }
 
-    /// Counts an event for a key of a database. What is said of it is remembered until the key's next event.
+    /// Counts an event for a key of a database. Its label is stored until the key's next event.
     #[inline]
     pub fn record(&mut self, db: i32, key: &[u8], label: L) {
         if self.capacity == 0 {
@@ -157,7 +157,7 @@ impl<L: Copy> HeavyHitters<L> {
         if self.counters.len() == self.capacity { lowest } else { self.floor }
     }
 
-    /// Forgets all.
+    /// Clears all counters.
     pub fn reset(&mut self) {
         *self = Self::new(self.capacity);
     }
@@ -189,7 +189,7 @@ impl<L: Copy> HeavyHitters<L> {
         if self.heap.is_empty() {
             let all = (0..).zip(&self.counters);
             self.heap = all.map(|(number, counter)| Seen { count: counter.count, number }).collect();
-            // What is in order is a heap.
+            // Sorted counts are a heap.
             self.heap.sort_unstable_by_key(|seen| seen.count);
         }
         loop {
@@ -235,7 +235,7 @@ impl Index {
         Self { slots: vec![FREE; slots] }
     }
 
-    /// The slot at which a hash is looked for first.
+    /// The slot at which the search for a hash begins.
     #[inline(always)]
     fn home(&self, hash: u64) -> usize {
         #[expect(clippy::cast_possible_truncation, reason = "the mask leaves the low bits")]
@@ -268,7 +268,7 @@ impl Index {
         self.slots[slot] = number;
     }
 
-    /// Takes a counter out, and moves those behind it up to where they are looked for first, as far as that goes.
+    /// Removes a counter, and moves the ones behind it closer to the slots at which their search begins.
     fn remove(&mut self, number: u32, hash_of: impl Fn(u32) -> u64) {
         let mut hole = self.home(hash_of(number));
         while self.slots[hole] != number {

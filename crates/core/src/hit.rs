@@ -1,17 +1,17 @@
-//! What becomes of a hit: a pure decision over what is counted so far.
+//! The decision on a hit, a pure function of the counts before it.
 
 use crate::tally::{Tally, TallyError};
 
 /// A limit for a count, and the count that it is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cap {
-    /// What is counted before the hit, ≥ 0.
+    /// The count before the hit, ≥ 0.
     pub counted: i128,
-    /// What must not be exceeded, ≥ 1.
+    /// The limit, ≥ 1.
     pub limit: i64,
 }
 
-/// What becomes of a hit.
+/// The result of a hit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// It counts; these are the counts of its day and hour after it.
@@ -24,7 +24,7 @@ pub enum Outcome {
     Looked,
 }
 
-/// Decides on a hit of `n`. A duplicate is one whatever else is true of it; corrections (`n` < 0) are never capped.
+/// Decides on a hit of `n`. Being a duplicate comes before all other results; corrections (`n` < 0) are never capped.
 ///
 /// # Errors
 /// The count of the day or the hour would fall below zero, or pass 2⁶³ − 1.
@@ -41,7 +41,7 @@ pub fn decide(n: i64, before: Tally, is_duplicate: bool, caps: &[Cap]) -> Result
     before.plus(n).map(Outcome::Counted)
 }
 
-/// What the tightest cap leaves when `n` more are counted, never below 0; `None` without a cap.
+/// The remainder of the tightest cap when `n` more are counted, never below 0; `None` without a cap.
 pub fn remaining(caps: &[Cap], n: i64) -> Option<i64> {
     let left = caps.iter().map(|cap| i128::from(cap.limit) - cap.counted - i128::from(n));
     left.min().map(|left| i64::try_from(left.max(0)).unwrap_or(i64::MAX))
@@ -78,7 +78,7 @@ mod tests {
         }
 
         #[test]
-        fn what_remains_can_be_counted_and_one_more_cannot(caps in caps()) {
+        fn the_remainder_can_be_counted_and_one_more_cannot(caps in caps()) {
             let before = Tally { day: 0, hour: 0 };
             let Some(left) = remaining(&caps, 0) else {
                 prop_assert!(caps.is_empty());

@@ -1,5 +1,5 @@
-//! How the stored values of limiters, and the names of a meter's keys, are written and read: what makes a value ours. Each
-//! is one form only, so that another program's leaderboard or counter is not taken for a state.
+//! The formats of limiters' stored values and of the names of a meter's keys. Each has one form only, so that another
+//! program's leaderboard or counter is not taken for a state.
 
 use crate::number::{format_integer, parse_natural};
 use crate::time::{Micros, Millis, Nanos};
@@ -51,7 +51,7 @@ fn whole(score: f64) -> Option<i64> {
 pub struct Cell {
     /// When it was taken; ≥ 0. Its score is the same.
     pub time: Micros,
-    /// Tells the cells of one microsecond apart; below 10¹⁸.
+    /// Distinguishes the cells of one microsecond; below 10¹⁸.
     pub number: u64,
 }
 
@@ -89,7 +89,7 @@ impl Cell {
 
 const HEX: &[u8; 16] = b"0123456789ABCDEF";
 
-/// The bytes of members that are written as they are in names of keys.
+/// The bytes of members that are not encoded in names of keys.
 const PLAIN: [bool; 256] = {
     let mut plain = [false; 256];
     let mut byte = 0u8;
@@ -113,7 +113,7 @@ pub fn append_member(name: &mut Vec<u8>, member: &[u8]) {
     }
 }
 
-/// The member that a part of a key's name stands for; `None` if no member is written so.
+/// The member that a part of a key's name encodes; `None` if no member has this encoding.
 pub fn parse_member(part: &[u8]) -> Option<Vec<u8>> {
     let mut member = Vec::with_capacity(part.len());
     let mut bytes = part.iter();

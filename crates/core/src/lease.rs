@@ -1,5 +1,5 @@
-//! The lease: how many may be at work at once. Each holder has a place until its lease ends; who crashes frees its place
-//! by the end of it, and who is not done yet renews it.
+//! The lease: a limit on concurrency. Each holder has a place until its lease ends: the place of a holder that crashes
+//! is freed at the end of its lease, and a holder that needs more time renews it.
 
 use crate::time::{Millis, Nanos};
 
@@ -8,20 +8,20 @@ use super::answer::{Answer, Decision, Next, TooLong};
 /// The longest lease: 366 days.
 pub const MAX_TTL: Millis = Millis(366 * crate::calendar::MILLIS_PER_DAY);
 
-/// How many may hold a lease at once, and for how long it is given.
+/// The most leases at once, and the length of a lease.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
     /// ≥ 1.
     pub limit: i64,
-    /// For how long a lease is given; 1..=[`MAX_TTL`].
+    /// The length of a lease; 1..=[`MAX_TTL`].
     pub ttl: Millis,
 }
 
-/// The leases of a key, by the time they end. A lease is over at the millisecond of its end.
+/// The leases of a key, ordered by their ends. A lease is over at the millisecond of its end.
 pub trait Leases {
-    /// How many there are, with those that are over.
+    /// The number of leases, including those that are over.
     fn count(&self) -> i64;
-    /// How many end at `time` or before.
+    /// The number of leases that end at `time` or before.
     fn count_up_to(&self, time: Millis) -> i64;
     /// The end of the `nth` (from 1) to end.
     fn nth_first(&self, nth: i64) -> Option<Millis>;
@@ -29,10 +29,10 @@ pub trait Leases {
     fn nth_last(&self, nth: i64) -> Option<Millis>;
 }
 
-/// A lease that is given or renewed.
+/// A lease that is granted or renewed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grant {
-    /// So many of the first to end are over and are removed, before the holder's lease is stored.
+    /// The number of leases that are over and are removed, the first to end, before the holder's lease is stored.
     pub over: i64,
     /// The end of the holder's lease.
     pub end: Millis,
@@ -40,27 +40,27 @@ pub struct Grant {
     pub expire_at: Millis,
 }
 
-/// What becomes of the leases when a holder gives its place back.
+/// What happens to the leases when a holder releases its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Release {
-    /// It has no place (any more); nothing changes.
+    /// The holder has no place (any more); nothing changes.
     Absent,
-    /// Its lease is removed, and the key expires with the last that is left.
+    /// Its lease is removed, and the key expires with the last remaining one.
     Remove {
-        /// When the last of the others ends.
+        /// The end of the last of the others.
         expire_at: Millis,
     },
-    /// It was the last one: no key is left.
+    /// It was the last lease: the key is deleted.
     Clear,
 }
 
 impl Policy {
-    /// The answer to a holder without a lease that gets no place at `now`: because none is free, or, where one is, because
-    /// others come before it. Then it is told to ask again at once.
+    /// The answer to a holder without a lease that gets no place at `now`: because none is free, or because others come
+    /// before it. In the second case `retry_after` is the shortest span.
     pub fn refuse(&self, leases: &impl Leases, now: Millis) -> Answer {
         let over = leases.count_up_to(now);
         let live = leases.count() - over;
-        // As many must end as are too many, and one.
+        // The leases beyond the limit must end, and one more.
         let frees = (live >= self.limit).then(|| leases.nth_first(over + live - self.limit + 1)).flatten();
         Answer {
             limited: true,
@@ -71,10 +71,11 @@ impl Policy {
         }
     }
 
-    /// The answer to a holder that asks for a place at `now`, and whose lease ends at `own` if it has one. One that is not
-    /// over is renewed, to an end that may be earlier, even where a lowered limit would give no more places.
+    /// The answer to a holder that asks for a place at `now`, and whose lease ends at `own` if it has one. One that is
+    /// not over is renewed, to an end that may be earlier, even if a lowered limit leaves no free place.
     ///
-    /// A span of more than 292 years, which only a foreign end can give, is answered as that.
+    /// A span of more than 292 years, which only an end that another program stored can cause, is returned as 292
+    /// years.
     ///
     /// # Errors
     /// If the end of a lease from `now` does not fit.
@@ -107,13 +108,13 @@ fn span(now: Millis, until: Millis) -> Nanos {
     Millis(until.0.saturating_sub(now.0)).nanos()
 }
 
-/// What becomes of the leases when a holder whose lease ends at `own`, if it has one, gives it back at `now`.
+/// What happens to the leases when a holder, whose lease ends at `own` if it has one, releases it at `now`.
 pub fn release(leases: &impl Leases, own: Option<Millis>, now: Millis) -> Release {
     let Some(own) = own.filter(|&own| own > now) else { return Release::Absent };
     last_other(leases, Some(own), now).map_or(Release::Clear, |expire_at| Release::Remove { expire_at })
 }
 
-/// When the last lease ends but for one that ends at `own`; `None` if no other is left at `now`.
+/// The end of the last lease other than one that ends at `own`; `None` if no other is left at `now`.
 fn last_other(leases: &impl Leases, own: Option<Millis>, now: Millis) -> Option<Millis> {
     let last = leases.nth_last(1);
     let last = if own.is_some() && last == own { leases.nth_last(2) } else { last };

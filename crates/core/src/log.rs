@@ -8,7 +8,7 @@ use super::answer::{Answer, Decision, Next, TooLong};
 /// The most cells that a log may have.
 pub const MAX_LIMIT: i64 = 1_000_000;
 
-/// How much any period takes.
+/// The limit of any period.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
     /// 1..=[`MAX_LIMIT`].
@@ -17,11 +17,11 @@ pub struct Policy {
     pub period: Nanos,
 }
 
-/// The cells of a log, by the time they were taken. Times after now (the clock has gone back) count as now.
+/// The cells of a log, ordered by the time they were taken. Times after now (the clock has gone back) count as now.
 pub trait Cells {
-    /// How many there are.
+    /// The number of cells.
     fn count(&self) -> i64;
-    /// How many there are up to `time`.
+    /// The number of cells up to `time`.
     fn count_up_to(&self, time: Micros) -> i64;
     /// The time of the `nth` (from 1) newest.
     fn nth_newest(&self, nth: i64) -> Option<Micros>;
@@ -29,8 +29,8 @@ pub trait Cells {
 
 /// How a log changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// The oldest are out of view and are removed; new ones are added at now.
+pub enum Update {
+    /// The oldest have left the window and are removed; new ones are added at now.
     Take {
         /// How many of the oldest cells have left the window.
         out_of_view: i64,
@@ -51,37 +51,37 @@ impl Policy {
     ///
     /// # Errors
     /// If a period from `now` does not fit.
-    pub fn decide(&self, cells: &impl Cells, now: Micros, quantity: i64) -> Result<Decision<Change>, TooLong> {
+    pub fn decide(&self, cells: &impl Cells, now: Micros, quantity: i64) -> Result<Decision<Update>, TooLong> {
         now.nanos().0.checked_add(self.period.0).ok_or(TooLong)?;
         let out_of_view = cells.count_up_to(self.out_of_view(now));
-        let held = cells.count() - out_of_view;
+        let in_window = cells.count() - out_of_view;
         let leaves = |time: Micros| time.min(now).nanos().0 + self.period.0 - now.nanos().0;
 
-        let (limited, retry_after, left, newest, next) = if quantity > 0 && quantity <= self.limit - held {
-            let change = Change::Take { out_of_view, cells: quantity };
-            (false, None, held + quantity, Some(now), Next::Store(change))
+        let (limited, retry_after, left, newest, next) = if quantity > 0 && quantity <= self.limit - in_window {
+            let change = Update::Take { out_of_view, cells: quantity };
+            (false, None, in_window + quantity, Some(now), Next::Store(change))
         } else {
             let newest = cells.nth_newest(1);
             let untouched = match newest {
-                Some(newest) if newest > now => Next::Store(Change::Repair),
+                Some(newest) if newest > now => Next::Store(Update::Repair),
                 _ => Next::Keep,
             };
             if quantity > self.limit {
-                (true, None, held, newest, untouched)
+                (true, None, in_window, newest, untouched)
             } else if quantity > 0 {
                 // With this cell and all newer ones there would be one too many.
                 let blocking = cells.nth_newest(self.limit - quantity + 1);
-                (true, blocking.map(|time| Nanos(leaves(time))), held, newest, untouched)
+                (true, blocking.map(|time| Nanos(leaves(time))), in_window, newest, untouched)
             } else if quantity == 0 || newest.is_none() {
-                (false, None, held, newest, Next::Keep)
+                (false, None, in_window, newest, Next::Keep)
             } else {
-                let returned = quantity.checked_neg().map_or(held, |given| given.min(held));
-                let left = held - returned;
+                let returned = quantity.checked_neg().map_or(in_window, |given| given.min(in_window));
+                let left = in_window - returned;
                 if left == 0 {
                     (false, None, 0, None, Next::Clear)
                 } else {
                     let newest = cells.nth_newest(returned + 1);
-                    (false, None, left, newest, Next::Store(Change::Return { cells: returned }))
+                    (false, None, left, newest, Next::Store(Update::Return { cells: returned }))
                 }
             }
         };
@@ -96,12 +96,12 @@ impl Policy {
         Ok(Decision { answer, next })
     }
 
-    /// The latest time that lies a whole period back: a cell of that time has left the view.
+    /// The latest time that lies a whole period back: a cell of that time has left the window.
     fn out_of_view(&self, now: Micros) -> Micros {
         Micros((now.nanos().0 - self.period.0).div_euclid(1_000))
     }
 
-    /// When a cell that is taken at `at` leaves the view.
+    /// When a cell that is taken at `at` leaves the window.
     pub fn leaves_at(&self, at: Micros) -> Nanos {
         Nanos(at.nanos().0.saturating_add(self.period.0))
     }

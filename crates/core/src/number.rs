@@ -3,7 +3,7 @@
 use crate::time::Nanos;
 
 /// An integer in the one form that Redis takes: `0`, or an optional `-` and digits that do not start with `0`.
-/// `None` for everything else (`01`, `+1`, ` 1`, `1.5`, `-0`, an empty string) and for what does not fit in 64 bits.
+/// `None` for every other text (`01`, `+1`, ` 1`, `1.5`, `-0`, an empty string) and for numbers beyond 64 bits.
 #[inline]
 pub fn parse_integer(text: &[u8]) -> Option<i64> {
     match text {
@@ -57,7 +57,7 @@ fn parse_many(digits: &[u8]) -> Option<u64> {
     parse_few(number, rest)
 }
 
-/// The number that eight digits write, all at once: in a TAT or a timestamp the difference can be measured.
+/// The number that eight digits write, all at once, which is measurably faster in a TAT or a timestamp.
 #[inline(always)]
 pub(crate) fn parse_eight(digits: [u8; 8]) -> Option<u32> {
     let text = u64::from_le_bytes(digits);
@@ -67,7 +67,7 @@ pub(crate) fn parse_eight(digits: [u8; 8]) -> Option<u32> {
     if (too_low | too_high) & 0x8080_8080_8080_8080 != 0 {
         return None;
     }
-    // Neighbours are put together: digits to pairs, pairs to fours, fours to eight. The first digit is the lowest byte.
+    // Neighbours are combined: digits to pairs, pairs to fours, fours to eight. The first digit is the lowest byte.
     let pairs = (too_low.wrapping_mul(10) + (too_low >> 8)) & 0x00FF_00FF_00FF_00FF;
     let fours = (pairs.wrapping_mul(100) + (pairs >> 16)) & 0x0000_FFFF_0000_FFFF;
     #[expect(clippy::cast_possible_truncation, reason = "the number is the lower half")]
@@ -106,7 +106,7 @@ pub fn format_integer(number: i64, digits: &mut [u8; 20]) -> &[u8] {
     &digits[start..]
 }
 
-/// Why a text is no period.
+/// Why a text is not a period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeriodError {
     /// Not `digits` or `digits.digits`.

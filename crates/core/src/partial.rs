@@ -2,7 +2,7 @@
 
 use super::answer::{Answer, Decision, TooLong, Unit};
 
-/// The decision on a call that takes as many of its cells as fit, and how many those are.
+/// The decision on a call that takes as many of its cells as fit, and their number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Partial<S> {
     /// Limited only if not even one fits; then its `retry_after` is when one does.
@@ -11,8 +11,7 @@ pub struct Partial<S> {
     pub taken: i64,
 }
 
-/// As many of `quantity` (≥ 1) cells as a limiter has left, by its own `decide`, which is asked for a quantity and changes
-/// nothing by itself.
+/// As many of `quantity` (≥ 1) cells as a limiter has left, by its own `decide`, a pure function of a quantity.
 ///
 /// # Errors
 /// Those of the limiter.
@@ -26,9 +25,9 @@ pub fn as_many_as_fit<S>(
     if !whole.answer.limited {
         return Ok(Partial { decision: whole, taken: quantity });
     }
-    // A refused call may have shut the limiter, so what fits is asked for by a dry run.
+    // A refused call may start a block, so a dry run tells how many fit.
     let fitting = decide(0)?.answer.remaining.min(quantity);
-    // Where none fit, one is asked for: that is the call that is refused, or starts a block.
+    // If none fits, one is asked for: that is the call that is refused, or starts a block.
     let decision = decide(fitting.max(1))?;
     debug_assert_eq!(decision.answer.limited, fitting == 0);
     Ok(Partial { decision, taken: fitting })
@@ -57,7 +56,8 @@ mod tests {
     const NOW: Millis = Millis(1_700_000_000_000);
     const SECOND: Nanos = Nanos(1_000_000_000);
 
-    /// One cell after the other is the rule: as many pass at once as would pass one by one, with the same state in the end.
+    /// One cell after the other is the rule: as many pass at once as would pass one by one, with the same state in the
+    /// end.
     fn takes_as_many_as_one_by_one<S: Copy + Debug + PartialEq>(
         quantity: i64,
         stored: Option<S>,

@@ -1,4 +1,4 @@
-//! What a usage costs, in exact decimals.
+//! The cost of usage, in exact decimals.
 
 use std::fmt::{self, Display};
 
@@ -19,7 +19,7 @@ pub struct Amount {
     decimals: usize,
 }
 
-/// Why a text is no price.
+/// Why a text is not a price.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PriceError {
     /// Not `digits` or `digits.digits`.
@@ -30,7 +30,7 @@ pub enum PriceError {
     TooHigh,
 }
 
-/// A tier of a tariff: the price of a unit up to the `upto`th, which still belongs to it.
+/// A tier of a tariff: the price of each unit up to the `upto`th, included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tier {
     /// The last unit of the tier, counted from 1.
@@ -39,7 +39,7 @@ pub struct Tier {
     pub price: Price,
 }
 
-/// How a usage is charged.
+/// How usage is charged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Tariff {
     /// Each unit at the same price.
@@ -91,7 +91,7 @@ impl Price {
 }
 
 impl Tariff {
-    /// What `usage` (≥ 0) costs, with as many decimals as the most precise price has.
+    /// The cost of `usage` (≥ 0), with as many decimals as the most precise price has.
     ///
     /// # Errors
     /// The amount does not fit in 128 bits.

@@ -1,5 +1,5 @@
-//! The calendar quota: at most `limit` cells in each hour, day, week, month or year of a local clock, which may begin on
-//! a billing date instead of the first. Its state is a window's, whose end is the calendar's.
+//! The calendar quota: at most `limit` cells in each hour, day, week, month or year of a local clock, which may begin
+//! on a billing date instead of the first. Its state is a window's, whose end is the calendar's.
 
 use crate::calendar::{Day, END_OF_TIME, MILLIS_PER_DAY, MILLIS_PER_HOUR, Month};
 use crate::time::{Millis, Nanos};
@@ -7,7 +7,7 @@ use crate::window::Window;
 
 use super::answer::{Answer, Decision, Next, TooLong};
 
-/// The largest count that is a quota's, and so the largest limit: 2⁵³.
+/// The largest count of a quota, and so the largest limit: 2⁵³.
 pub const MOST: i64 = 1 << 53;
 
 /// A unit of the calendar.
@@ -55,7 +55,7 @@ impl Offset {
     }
 }
 
-/// An hour has no day on which it could begin.
+/// Hours have no anchor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoAnchorInHours;
 
@@ -63,14 +63,14 @@ pub struct NoAnchorInHours;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Calendar {
     unit: Unit,
-    /// Only its place in the unit counts.
+    /// Only its position in the unit counts.
     anchor: Day,
     offset: Offset,
 }
 
 impl Calendar {
-    /// The calendar whose units begin on the local date `anchor`, as far as its place in the unit goes: its day of the
-    /// week, of the month, of the year. A day has no such place. `None` is Monday, the 1st, 1 January.
+    /// The calendar whose units begin at the position of the local date `anchor` in the unit: its day of the week, of
+    /// the month, of the year. For days it has no effect. `None` is Monday, the 1st, 1 January.
     ///
     /// # Errors
     /// An anchor with [`Unit::Hour`].
@@ -119,7 +119,7 @@ impl Calendar {
     }
 }
 
-/// How much each unit takes, and when units begin.
+/// The limit of each unit, and when units begin.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
     /// 1..=[`MOST`].
@@ -129,10 +129,10 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// The answer to a call for `quantity` cells at `now`: positive takes, 0 looks, negative gives back. A count without
-    /// an end is given its unit's by any call. One that ends after its unit (a longer unit has left it) is read as ending
-    /// with it, and cut to that by a call that takes or gives back; one that ends before keeps its end. A count of 0 is
-    /// no use of the unit, and may be stored by other programs.
+    /// The result of a call for `quantity` cells at `now`: positive takes, 0 is a dry run, negative is a refund. Any
+    /// call gives a count without an end the unit's end. A count that ends after its unit (a longer unit stored it) is
+    /// read as ending with it, and cut to that by a call that takes or refunds; one that ends before keeps its end. A
+    /// count of 0, which other programs may store, is treated as absent.
     ///
     /// # Errors
     /// If the unit's end does not fit, or `now` lies before the epoch.

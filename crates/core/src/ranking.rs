@@ -1,9 +1,9 @@
-//! The highest members of several lists of counts that are added up, as of the days of a span.
+//! The highest members of several lists of counts that are added up, such as the days of a span.
 //!
-//! The lists are ordered, so that most often few of their members must be looked at: a member that no list has named
-//! yet can have no more than what the lists have come down to, added up, and comes after those that have been named.
-//! Source: Fagin, Lotem, Naor, "Optimal aggregation algorithms for middleware" (2003), the threshold algorithm. Where
-//! counts fall so slowly that it would not end early, all are added up: linear in the members, whatever their bytes.
+//! The lists are ordered, so that usually few of their members must be read: a member that no list has returned yet has
+//! at most the sum of the counts that the lists have reached, and comes after the members that were returned. Source:
+//! Fagin, Lotem, Naor, "Optimal aggregation algorithms for middleware" (2003), the threshold algorithm. If counts fall
+//! too slowly for it to end early, all are added up: linear in the number of members, for any bytes.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -11,20 +11,20 @@ use std::ops::Deref;
 
 use crate::hash::{Seed, equal};
 
-/// A member and its count. A sum beyond 2⁶⁴ − 1 stays there.
+/// A member and its count. Sums saturate at 2⁶⁴ − 1.
 pub type Ranked = (Vec<u8>, u64);
 
-/// Lists of members, each in the order of ZREVRANGE: by count, and those of one count by their bytes, descending both.
+/// Lists of members, each in the order of ZREVRANGE: by count, and for equal counts by their bytes, both descending.
 pub trait Lists {
     /// Why a list cannot be read.
     type Error;
     /// A member's bytes.
     type Member: Deref<Target = [u8]>;
 
-    /// How many lists there are.
+    /// The number of lists.
     fn list_count(&self) -> usize;
 
-    /// How many members they have, added up.
+    /// The sum of the numbers of their members.
     fn members(&self) -> usize;
 
     /// The member of a list after the one returned last, and its count.
@@ -74,7 +74,7 @@ pub fn highest<L: Lists>(lists: &mut L, n: usize) -> Result<Vec<Ranked>, L::Erro
 fn by_threshold<L: Lists>(lists: &mut L, n: usize) -> Result<Option<Vec<Ranked>>, L::Error> {
     let mut outlook = Outlook::new(lists.members());
     let others = lists.list_count().saturating_sub(1);
-    // To name as many as are wanted takes a lookup in each other list, at least.
+    // Finding `n` members takes at least a lookup in each other list for each of them.
     if outlook.is_beyond(n.min(lists.members() / (others + 1)).saturating_mul(others)) {
         return Ok(None);
     }
@@ -121,17 +121,17 @@ enum Frontier<M> {
     End,
 }
 
-/// What is known of the members that no list has named yet.
+/// The bound on the members that no list has returned yet.
 struct Unnamed<'a> {
-    /// They have no more than this.
+    /// They have at most this count.
     most: u64,
-    /// If they have so much, their bytes come before these.
+    /// With exactly this count, their bytes come before these.
     before: Option<&'a [u8]>,
 }
 
 impl<'a> Unnamed<'a> {
     /// The members behind a frontier; `None` if there are none. In each list such a member follows the last that was
-    /// read: it has less, or as much and lower bytes. One that is not in a list has nothing there.
+    /// read: it has a lower count, or the same and lower bytes. One that is not in a list counts 0 there.
     fn behind<M: Deref<Target = [u8]>>(frontier: &'a [Frontier<M>]) -> Option<Self> {
         let mut lists = frontier.iter().filter_map(|list| match list {
             Frontier::At(member, count) => Some((&**member, *count)),
@@ -154,8 +154,8 @@ impl<'a> Unnamed<'a> {
     }
 }
 
-/// Whether the threshold algorithm will end before it costs as much as adding all up. It is judged each time that twice as
-/// many rounds have passed, by how far the bound has come down meanwhile: counts by rank mostly follow a power law.
+/// Whether the threshold algorithm will end before it costs as much as adding all up. It is judged each time that twice
+/// as many rounds have passed, by how far the bound has come down meanwhile: counts by rank mostly follow a power law.
 struct Outlook {
     lookups: usize,
     most_lookups: usize,
@@ -166,7 +166,7 @@ struct Outlook {
 }
 
 impl Outlook {
-    /// To look a member up costs as much as to read several in order, and what was done in vain comes on top.
+    /// A lookup costs as much as reading several members in order, and lookups done in vain come on top.
     const MEMBERS_PER_LOOKUP: usize = 8;
     /// Lookups that are cheap enough not to be judged.
     const FEW: usize = 64;
@@ -181,7 +181,7 @@ impl Outlook {
         lookups > self.most_lookups
     }
 
-    /// Asked after each round, with the bound and what it must come down to, if that is known.
+    /// Called after each round, with the bound and the count that it must reach, if that is known.
     fn is_poor(&mut self, bound: u64, goal: Option<u64>) -> bool {
         self.rounds += 1;
         if self.rounds < self.next_check {
@@ -194,7 +194,7 @@ impl Outlook {
         }
     }
 
-    /// How many lookups it will be, if with each doubling of the rounds the bound goes on to fall as it last did.
+    /// The expected number of lookups, if the bound falls with each doubling of the rounds as it last did.
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
     fn needed(&self, before: u64, bound: u64, goal: u64) -> f64 {
         if bound >= before {
@@ -206,8 +206,8 @@ impl Outlook {
     }
 }
 
-/// Members and what they add up to. Their bytes stand behind each other in one buffer; slots are found by a hash with a
-/// secret seed, so that no choice of members makes them collide.
+/// Members and their sums. Their bytes are concatenated in one buffer; slots are found by a hash with a secret seed, so
+/// that no choice of members makes them collide.
 struct Sums {
     seed: Seed,
     bytes: Vec<u8>,
@@ -230,14 +230,14 @@ struct Slot {
 }
 
 impl Sums {
-    /// None yet, with slots for so many.
+    /// No sums yet, with slots for `members`.
     fn with_room(members: usize) -> Self {
         let slots = (2 * members).next_power_of_two().max(64);
         let sums = Vec::with_capacity(members);
         Self { seed: Seed::random(), bytes: Vec::new(), sums, slots: vec![Slot::default(); slots] }
     }
 
-    /// Adds to a member's sum; whether the member is new.
+    /// Adds to a member's sum; returns whether the member is new.
     fn add(&mut self, member: &[u8], count: u64) -> bool {
         #[expect(clippy::cast_possible_truncation, reason = "half of it will do")]
         let tag = self.seed.hash(0, member) as u32;
@@ -282,7 +282,7 @@ impl Sums {
         (place + 1) & (self.slots.len() - 1)
     }
 
-    /// Doubles the slots. They know their hashes, so no member is read.
+    /// Doubles the slots. They store hashes, so no member is read.
     #[inline(never)]
     fn grow(&mut self) {
         let slots = vec![Slot::default(); self.slots.len() * 2];
@@ -319,7 +319,7 @@ impl Best {
         }
     }
 
-    /// What a member must come before to be one of them, once there are as many as are wanted.
+    /// The lowest of the `n` members, once there are `n`: a further one must come before it.
     fn lowest(&self) -> Option<(u64, &[u8])> {
         let lowest = self.heap.peek().filter(|_| self.heap.len() == self.n);
         lowest.map(|Reverse((sum, member))| (*sum, &member[..]))
@@ -410,7 +410,7 @@ mod tests {
         }
 
         #[test]
-        fn so_are_those_of_steep_counts(
+        fn the_highest_of_steep_counts_are_those_of_a_full_sort(
             days in prop::collection::vec(prop::collection::btree_map(prop::collection::vec(0..9u8, 1..3), 0..40u32, 0..80), 1..4),
             n in 1..10usize,
         ) {
@@ -433,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn of_one_list_only_as_many_are_read_as_are_answered() {
+    fn of_one_list_only_as_many_are_read_as_are_returned() {
         let mut day = Days::new(vec![(0..100u8).map(|n| (vec![n], 5)).collect()]);
         let expected: Vec<Ranked> = (90..100u8).rev().map(|n| (vec![n], 5)).collect();
         assert_eq!(highest(&mut day, 10), Ok(expected));
@@ -472,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn all_are_answered_if_more_are_asked_for() {
+    fn all_are_returned_if_more_are_asked_for() {
         let hits: Vec<BTreeMap<Vec<u8>, u64>> =
             (0..3u32).map(|day| (0..1_000u32).map(|n| ((n + day * 500).to_be_bytes().to_vec(), 3)).collect()).collect();
         assert_eq!(highest(&mut Days::new(hits.clone()), usize::MAX), Ok(by_full_sort(&hits, usize::MAX)));

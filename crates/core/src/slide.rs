@@ -1,16 +1,16 @@
-//! The sliding-window counter: two counts stand for all the cells of the last period. Windows are aligned to multiples
-//! of the period since the epoch; the estimate is the current window's count plus the previous one's times the share of
-//! it that is still in view, rounded up.
+//! The sliding-window counter: two counts estimate the cells of the last period. Windows are aligned to multiples of
+//! the period since the epoch; the estimate is the current window's count plus the previous one's times the share of it
+//! that still overlaps the last period, rounded up.
 //!
-//! The estimate is exact if the previous window's cells came evenly. If they all came at its end, a period may hold more
-//! than the limit: by at most the previous count times the share of it that has left the view, so less than the limit
-//! again.
+//! The estimate is exact if the previous window's cells came evenly. If they all came at its end, a period may have
+//! more cells than the limit: by at most the previous count times the share of it that lies further back, so less than
+//! the limit again.
 
 use crate::time::Nanos;
 
 use super::answer::{Answer, Decision, Next, TooLong};
 
-/// How much a period takes.
+/// The limit of a period.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
     /// 1..=2⁶³ − 1.
@@ -33,8 +33,8 @@ pub struct Slide {
 }
 
 impl Policy {
-    /// The result of a call for `quantity` cells at `now`: positive takes, 0 is a dry run, negative is a refund. State of another
-    /// period, or of a window that has not begun, is carried into the current window.
+    /// The result of a call for `quantity` cells at `now`: positive takes, 0 is a dry run, negative is a refund. State
+    /// of another period, or of a window that has not begun, is carried into the current window.
     ///
     /// # Errors
     /// If two periods from `now` do not fit.
@@ -42,8 +42,8 @@ impl Policy {
         self.period.0.checked_mul(2).and_then(|two| now.0.checked_add(two)).ok_or(TooLong)?;
         let slide = self.at(stored, now);
         let estimate = slide.estimate(now);
-        // State that would stay in view for longer than any of this period could is brought within it at once, so that a
-        // clock that has gone back, or a period that was longer, does not refuse what `retry_after` has promised.
+        // State that would count for longer than any state of this period could is cut at once, so that a clock that
+        // has gone back, or a period that was longer, does not refuse a call that `retry_after` has promised to pass.
         let reach = Nanos(slide.start.0 + 2 * self.period.0);
         let untouched = match stored {
             Some(stored) if stored.start > now || stored.end() > reach => Next::Store(slide),
@@ -94,7 +94,7 @@ impl Policy {
         let empty = Slide { start, period: self.period, current: 0, previous: 0 };
         let Some(stored) = stored else { return empty };
         if stored.start > now {
-            // The clock has gone back: what was counted then counts as taken now.
+            // The clock has gone back: cells counted then count as taken now.
             let current = stored.current.saturating_add(stored.previous).min(self.limit);
             return Slide { current, ..empty };
         }
@@ -109,8 +109,9 @@ impl Policy {
         }
     }
 
-    /// The first instant at which `quantity` (≤ limit) more cells fit, if no other call takes any until then. There is one in
-    /// this window if the current count alone leaves room; else in the next one, where the current count is the previous.
+    /// The first instant at which `quantity` (≤ limit) more cells fit, if no other call takes any until then. There is
+    /// one in this window if the current count alone leaves room; else in the next one, where the current count is the
+    /// previous.
     fn passes_at(&self, slide: Slide, quantity: i64) -> i64 {
         let (room, period) = (self.limit - quantity, slide.period.0);
         let first_share_within = |start: i64, count: i64, room: i64| {
@@ -126,10 +127,10 @@ impl Policy {
 }
 
 impl Slide {
-    /// The cells of the last period, as far as two counts can tell; rounded up.
+    /// The estimate of the cells of the last period, rounded up.
     fn estimate(&self, now: Nanos) -> i64 {
         let Self { start, period, current, previous } = *self;
-        // Wide enough for a state of an older window, whose counts have moved out of view.
+        // Wide enough for a state of an older window, whose counts do not count any more.
         let elapsed = i128::from(now.0) - i128::from(start.0);
         let period = i128::from(period.0);
         let (current_in_view, previous_in_view) =
@@ -139,7 +140,7 @@ impl Slide {
         i64::try_from(estimate).unwrap_or(i64::MAX)
     }
 
-    /// The state with up to `cells` fewer: first from the current window, then from what is in view of the previous one.
+    /// The state with up to `cells` fewer: first from the current window, then from the share of the previous one.
     fn returned(self, cells: u64, now: Nanos) -> Self {
         let cells = i64::try_from(cells).unwrap_or(i64::MAX);
         let from_current = cells.min(self.current);
@@ -154,7 +155,7 @@ impl Slide {
         Self { previous: i64::try_from(previous).unwrap_or(i64::MAX).min(self.previous), ..without }
     }
 
-    /// When nothing of it is in view any more.
+    /// When its estimate has become 0.
     pub fn end(&self) -> Nanos {
         let periods = if self.current > 0 { 2 } else { i64::from(self.previous > 0) };
         Nanos(self.start.0.saturating_add(self.period.0.saturating_mul(periods)))

@@ -1,5 +1,5 @@
 //! Units of time as types, so that no sum mixes them. Each is signed and counts either from the Unix epoch (an
-//! instant) or between two instants (a span). Conversions name the way they round.
+//! instant) or between two instants (a span). Names of conversions say how they round.
 
 const NANOS_PER_MICRO: i64 = 1_000;
 const NANOS_PER_MILLI: i64 = 1_000_000;
@@ -36,14 +36,14 @@ impl Nanos {
 }
 
 impl Millis {
-    /// The same instant in nanoseconds; one past the year 2262 stays there.
+    /// The same instant in nanoseconds; saturates in the year 2262.
     pub fn nanos(self) -> Nanos {
         Nanos(self.0.saturating_mul(NANOS_PER_MILLI))
     }
 }
 
 impl Micros {
-    /// The same instant in nanoseconds; a clock past the year 2262 stays there.
+    /// The same instant in nanoseconds; saturates in the year 2262.
     pub fn nanos(self) -> Nanos {
         Nanos(self.0.saturating_mul(NANOS_PER_MICRO))
     }

@@ -1,12 +1,13 @@
-//! The fixed window that the first hit opens: at most `limit` cells until it ends, and then a new one. What people build
-//! by hand from `INCR` and `EXPIRE`; with a block, the lock after too many login attempts. Its clock ticks in milliseconds,
-//! as the expiries do that it is made of.
+//! The fixed window that the first hit opens: at most `limit` cells until it ends, and then a new one. The usual
+//! pattern of
+//! `INCR` and `EXPIRE`; with a block, the lock after too many login attempts. It counts in milliseconds, as expiries
+//! do.
 
 use crate::time::{Millis, Nanos};
 
 use super::answer::{Answer, Decision, Next, TooLong};
 
-/// How much a window takes, how long it lasts, and for how long a call beyond it blocks the key.
+/// The limit and the length of a window, and for how long a call beyond the limit blocks the key.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
     /// 1..2⁶³ − 1, so that one more fits.
@@ -20,25 +21,26 @@ pub struct Policy {
 /// A window: its count, and when it ends. A count of the limit plus one is a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
-    /// How many cells were taken.
+    /// The number of cells taken.
     pub count: i64,
-    /// `None` for state that other programs have left without an expiry.
+    /// `None` for state that other programs stored without an expiry.
     pub end: Option<Millis>,
 }
 
 impl Policy {
-    /// The result of a call for `quantity` cells at `now`: positive takes, 0 is a dry run, negative is a refund. A window without
-    /// an end is given one, and one that ends later than a new window would is cut to that; a block is not.
+    /// The result of a call for `quantity` cells at `now`: positive takes, 0 is a dry run, negative is a refund. A
+    /// window without an end is given one, and one that ends later than a new window would is cut to that; a block is
+    /// not.
     ///
     /// # Errors
     /// If a period from `now` does not fit.
     pub fn decide(&self, stored: Option<Window>, now: Millis, quantity: i64) -> Result<Decision<Window>, TooLong> {
         let fresh_end = end_of(now, self.period)?;
         let block_end = self.block.map(|block| end_of(now, block)).transpose()?;
-        let held = stored.filter(|window| window.end.is_none_or(|end| end > now));
-        let count = held.map_or(0, |window| window.count);
-        let end = held.map(|window| self.bounded_end(window, fresh_end, block_end));
-        let untouched = match (held, end) {
+        let current = stored.filter(|window| window.end.is_none_or(|end| end > now));
+        let count = current.map_or(0, |window| window.count);
+        let end = current.map(|window| self.bounded_end(window, fresh_end, block_end));
+        let untouched = match (current, end) {
             (Some(window), Some(_)) if window.end != end => Next::Store(Window { count, end }),
             _ => Next::Keep,
         };
@@ -52,7 +54,7 @@ impl Policy {
                     (false, true, sum, end, Next::Store(Window { count: sum, end }))
                 }
                 None => match block_end {
-                    // The first call beyond the limit starts the block; those that follow leave it alone.
+                    // The first call beyond the limit starts the block; later calls do not change it.
                     Some(shut) if count <= self.limit => {
                         let (count, end) = (self.limit + 1, end.max(Some(shut)));
                         (true, true, count, end, Next::Store(Window { count, end }))
@@ -61,7 +63,7 @@ impl Policy {
                 },
             }
         } else if quantity == 0 {
-            let next = if held.is_some_and(|window| window.end.is_none()) { untouched } else { Next::Keep };
+            let next = if current.is_some_and(|window| window.end.is_none()) { untouched } else { Next::Keep };
             (false, true, count, end, next)
         } else if self.is_block(count) {
             (false, true, count, end, untouched)
@@ -94,7 +96,7 @@ impl Policy {
     fn bounded_end(&self, window: Window, fresh_end: Millis, block_end: Option<Millis>) -> Millis {
         let latest = match block_end {
             Some(block_end) if self.is_block(window.count) => fresh_end.max(block_end),
-            // A block that another call has started: how long it was to last, only its end says.
+            // A block that another call started: only its end is stored, not its length.
             None if self.is_block(window.count) => window.end.unwrap_or(fresh_end),
             _ => fresh_end,
         };

@@ -1,6 +1,6 @@
 //! Numbers from arbitrary bytes. When the bytes have ended, everything is zero.
 
-/// What is left of the input.
+/// The rest of the input.
 pub(crate) struct Bytes<'a>(pub(crate) &'a [u8]);
 
 impl Bytes<'_> {

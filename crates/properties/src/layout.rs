@@ -1,4 +1,4 @@
-//! Stored values and names of keys: what is read is written back as it was.
+//! Stored values and names of keys: every text that can be read is written back unchanged.
 
 use redis_meter_core::layout::{
     Cell, EARLIEST_LEASE, EARLIEST_TAT, HIGHEST_COUNT, append_member, lease_end, parse_count, parse_member, parse_tat,
@@ -7,7 +7,7 @@ use redis_meter_core::layout::{
 
 use crate::bytes::Bytes;
 
-/// A part of a key's name stands for one member at most, and is the only way to write it.
+/// A part of a key's name encodes at most one member, and is its only encoding.
 pub fn member(part: &[u8]) {
     if let Some(member) = parse_member(part) {
         let mut written = Vec::new();
@@ -29,7 +29,7 @@ pub fn cell(member: &[u8]) {
     }
 }
 
-/// Texts and scores of states are within the ranges that tell them from other values.
+/// Texts and scores of states are within the ranges that distinguish them from other values.
 pub fn state(input: &[u8]) {
     let canonical = std::str::from_utf8(input).ok().and_then(|text| text.parse::<i64>().ok());
     let canonical = canonical.filter(|number| number.to_string().as_bytes() == input);

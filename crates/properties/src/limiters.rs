@@ -2,7 +2,7 @@
 
 use redis_meter_core::answer::{Answer, Decision, Next};
 use redis_meter_core::gcra::Quota;
-use redis_meter_core::log::{self, Cells, Change};
+use redis_meter_core::log::{self, Cells, Update};
 use redis_meter_core::slide;
 use redis_meter_core::time::{Micros, Millis, Nanos};
 use redis_meter_core::window;
@@ -15,7 +15,7 @@ const START: i64 = 1_577_836_800_000_000_000;
 /// 200 days, in nanoseconds: the longest period that is tried.
 const LONGEST: i64 = 200 * 86_400 * 1_000_000_000;
 
-/// What holds of every answer.
+/// The properties of every answer.
 fn check(answer: &Answer, limit: i64, quantity: i64) {
     assert_eq!(answer.limit, limit);
     assert!((0..=limit).contains(&answer.remaining), "{answer:?}");
@@ -127,27 +127,28 @@ impl Cells for Remembered {
 }
 
 impl Remembered {
-    fn apply(&mut self, next: Next<Change>, now: i64) {
+    fn apply(&mut self, next: Next<Update>, now: i64) {
         for at in &mut self.0 {
             if !matches!(next, Next::Keep) {
                 *at = (*at).min(now);
             }
         }
         match next {
-            Next::Store(Change::Take { out_of_view, cells }) => {
+            Next::Store(Update::Take { out_of_view, cells }) => {
                 self.0.drain(..usize::try_from(out_of_view).unwrap_or(0));
                 self.0.extend((0..cells).map(|_| now));
             }
-            Next::Store(Change::Return { cells }) => {
+            Next::Store(Update::Return { cells }) => {
                 self.0.truncate(self.0.len() - usize::try_from(cells).unwrap_or(0));
             }
             Next::Clear => self.0.clear(),
-            Next::Keep | Next::Store(Change::Repair) => {}
+            Next::Keep | Next::Store(Update::Repair) => {}
         }
     }
 }
 
-/// No period, wherever it ends, holds more than the limit; `retry_after` is the first microsecond at which the call passes.
+/// No period, wherever it ends, has more cells than the limit; `retry_after` is the first microsecond at which the call
+/// passes.
 pub fn log(input: &[u8]) {
     let mut input = Bytes(input);
     let (limit, period) = (input.positive(200), input.positive(LONGEST));
@@ -177,7 +178,7 @@ pub fn log(input: &[u8]) {
     }
 }
 
-/// The estimate never passes the limit by what is taken, and `retry_after` is a promise.
+/// No cell that is taken brings the estimate above the limit, and `retry_after` is a promise.
 pub fn slide(input: &[u8]) {
     let mut input = Bytes(input);
     let (limit, period) = (input.positive(i64::MAX - 1), input.positive(LONGEST));

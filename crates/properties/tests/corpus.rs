@@ -1,4 +1,4 @@
-//! The inputs of the fuzz targets, replayed: what has once broken a property does not break it again.
+//! The inputs of the fuzz targets, replayed: an input that has once broken a property does not break it again.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ fn fuzz() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz"))
 }
 
-/// The names in a folder, sorted, without what follows a dot.
+/// The names in a folder, sorted, without their extensions.
 fn names_in(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let mut names: Vec<String> = entries

@@ -14,13 +14,13 @@ pub struct Blocked {
     line: String,
 }
 
-/// How many clients the server has blocked.
+/// The number of clients that the server has blocked.
 pub fn count(redis: &mut Client) -> usize {
     redis.info_field("clients", "blocked_clients").expect("a field").parse().expect("a number")
 }
 
 impl Server {
-    /// Sends a call in a thread of its own, and returns when the server has blocked its client, or has answered.
+    /// Sends a call in a thread of its own, and returns when the server has blocked its client, or has replied.
     pub fn block(&self, line: &str) -> Blocked {
         let mut redis = self.connect();
         let before = count(&mut redis);
@@ -33,8 +33,7 @@ impl Server {
         Blocked { thread, id, line }
     }
 
-    /// Sends a call and keeps the connection; returns when the server has blocked its client. Dropping what is returned
-    /// closes the connection.
+    /// Sends a call; returns its connection when the server has blocked the client. Dropping the connection closes it.
     pub fn block_to_leave(&self, line: &str) -> io::Result<Client> {
         let mut redis = self.connect();
         let before = count(&mut redis);
@@ -48,29 +47,29 @@ impl Server {
 }
 
 impl Blocked {
-    /// Whether the server has answered.
-    pub fn is_answered(&self) -> bool {
+    /// Whether the server has replied.
+    pub fn has_reply(&self) -> bool {
         self.thread.is_finished()
     }
 
-    /// What the server answers; the text of an error.
+    /// The reply, or the text of an error.
     pub fn reply(self) -> Result<Value, String> {
         self.thread.join().expect("a thread")
     }
 
-    /// The cells that it is given, and the wait. Panics on an error.
+    /// The cells and the wait in the reply. Panics on an error.
     pub fn cells(self) -> (Vec<String>, i64) {
         let line = self.line.clone();
         let value = self.reply().unwrap_or_else(|error| panic!("{line}: {error}"));
         redis::from_redis_value(value).unwrap_or_else(|error| panic!("{line}: {error}"))
     }
 
-    /// Waits at most so long for an answer, and says whether it came.
-    pub fn is_answered_within(&self, patience: Duration) -> bool {
+    /// Waits for a reply, at most `patience`; returns whether it came.
+    pub fn gets_reply_within(&self, patience: Duration) -> bool {
         let start = std::time::Instant::now();
-        while !self.is_answered() && start.elapsed() < patience {
+        while !self.has_reply() && start.elapsed() < patience {
             thread::sleep(Duration::from_millis(5));
         }
-        self.is_answered()
+        self.has_reply()
     }
 }

@@ -1,7 +1,7 @@
 //! A sample of every command, with calls that use all of its grammar. A command that is missing here fails
 //! `tests/grammar.rs`, and so does an option that no call uses; tests that go through all commands take them from here.
 
-/// What a command does with its keys.
+/// How a command uses its keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// It reads them, and may be called on replicas.
@@ -17,12 +17,12 @@ pub enum Access {
 pub struct Sample {
     /// Its name, in upper case.
     pub command: &'static str,
-    /// What it does with its keys.
+    /// How it uses its keys.
     pub access: Access,
     /// Whether it is flagged as taking constant time.
     pub fast: bool,
-    /// Calls that pass on an empty server, one after the other and after those of the commands before it; each without the
-    /// name. Keys begin with `ok:`; `NOW` is the time in milliseconds, `BATCH` what METER.SEAL has returned.
+    /// Calls that pass on an empty server, one after the other and after those of the commands before it; each without
+    /// the name. Keys begin with `ok:`; `NOW` is the time in milliseconds, `BATCH` what METER.SEAL has returned.
     pub calls: &'static [&'static str],
 }
 
@@ -32,7 +32,7 @@ impl Sample {
         self.calls.iter().map(|call| format!("{} {call}", self.command).trim_end().to_owned())
     }
 
-    /// Whether the server has it only where it is asked to.
+    /// Whether it is registered only if a setting says so.
     pub fn is_on_request(&self) -> bool {
         self.command == "CL.THROTTLE"
     }

@@ -1,4 +1,4 @@
-//! Clusters, and a client that finds its way in one.
+//! Clusters, and a client that follows redirections.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,7 +13,7 @@ pub fn three_nodes(program: &Program) -> Vec<Server> {
     nodes(program, 3)
 }
 
-/// So many nodes that share the slots: each has those whose number leaves its place as the remainder.
+/// `count` nodes that share the slots: slot n belongs to node n mod `count`.
 pub fn nodes(program: &Program, count: usize) -> Vec<Server> {
     let nodes: Vec<Server> = (0..count).map(|_| Server::start(program, &["--cluster-enabled", "yes"])).collect();
     for (place, node) in nodes.iter().enumerate() {
@@ -33,7 +33,7 @@ pub fn nodes(program: &Program, count: usize) -> Vec<Server> {
     nodes
 }
 
-/// The node that has the slot of a key.
+/// The number of the node that has the slot of a key.
 pub fn place_of(nodes: &[Server], key: &str) -> usize {
     let answers = |node: &Server| node.connect().try_run(&format!("TYPE {key}")).is_ok();
     nodes.iter().position(answers).expect("a node that has the slot")
@@ -46,7 +46,7 @@ pub fn open_slot(clients: &mut [Client], slot: i64, [from, to]: [usize; 2]) {
     clients[from].run(&format!("CLUSTER SETSLOT {slot} MIGRATING {target}"));
 }
 
-/// How often clients were sent elsewhere, or to try again.
+/// How often clients were redirected, or asked to try again.
 #[derive(Default)]
 pub struct Redirections {
     pub moved: AtomicUsize,
@@ -68,7 +68,7 @@ impl<'a> ClusterClient<'a> {
         Self { nodes, places: HashMap::new(), seen }
     }
 
-    /// Runs a command on `key`, or on another of its slot, wherever that is.
+    /// Runs a command on `key`, or on another key of its slot, on the node that serves it.
     pub fn try_run(&mut self, key: &str, line: &str) -> Result<Value, String> {
         let start = Instant::now();
         let mut asked = None;
@@ -101,7 +101,7 @@ impl<'a> ClusterClient<'a> {
         panic!("{line}: no answer within {PATIENCE:?}");
     }
 
-    /// The same, for an answer of this type. Panics on an error.
+    /// The same, for a reply of this type. Panics on an error.
     pub fn run<T: redis::FromRedisValue>(&mut self, key: &str, line: &str) -> T {
         let value = self.try_run(key, line).unwrap_or_else(|error| panic!("{line}: {error}"));
         redis::from_redis_value(value).unwrap_or_else(|error| panic!("{line}: {error}"))

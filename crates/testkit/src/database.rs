@@ -1,4 +1,4 @@
-//! Real databases for the tests: each on a free port, in a folder of its own, gone with the test. `scripts/setup
+//! Real databases for the tests: each on a free port, in a folder of its own, deleted with the test. `scripts/setup
 //! databases` installs them.
 
 use std::fs;
@@ -32,7 +32,7 @@ pub struct Database {
     pub folder: tempfile::TempDir,
     port: u16,
     child: Option<Child>,
-    /// What PostgreSQL or MariaDB are started with further.
+    /// Further arguments of PostgreSQL or MariaDB.
     arguments: Vec<String>,
     next: AtomicU32,
 }
@@ -95,7 +95,7 @@ impl Database {
         self.launch();
     }
 
-    /// Stops its process, which keeps its connections and does nothing, until it is told to go on.
+    /// Stops its process, which keeps its connections and does nothing, until the result is dropped.
     pub fn freeze(&self) -> Option<Frozen> {
         let child = self.child.as_ref()?;
         let pid = child.id();
@@ -160,7 +160,7 @@ impl Database {
                 assert!(start.elapsed() < PATIENCE, "{:?} did not start:\n{}", self.engine, self.log());
                 thread::sleep(Duration::from_millis(20));
             }
-            // What a crash has left, such as shared memory that is still in use, may be gone a moment later.
+            // Leftovers of a crash, such as shared memory that is still in use, may be freed a moment later.
             thread::sleep(Duration::from_millis(100));
         }
         panic!("{:?} did not start:\n{}", self.engine, self.log());
@@ -181,7 +181,7 @@ impl Database {
         let mut command = if self.engine == Engine::Postgres {
             let mut command = as_user("postgres", &postgres("postgres"));
             command.arg("-D").arg(&data).args(["-p", &self.port.to_string(), "-c", "listen_addresses=127.0.0.1"]);
-            // The process is killed, and not the machine: what the kernel has been given is safe.
+            // The process is killed, and not the machine: data written to the kernel is safe.
             command.arg("-c").arg(format!("unix_socket_directories={}", folder.display())).args(["-c", "fsync=off"]);
             command
         } else {
@@ -251,7 +251,8 @@ fn postgres(name: &str) -> PathBuf {
     found.pop().unwrap_or_else(|| name.into())
 }
 
-/// Runs a program as another user if this is root, whom PostgreSQL refuses. It ends with the thread that starts it.
+/// Runs a program as another user if this is root, as which PostgreSQL does not start. It ends with the thread that
+/// starts it.
 fn as_user(user: &str, program: &Path) -> Command {
     let mut command = Command::new("setpriv");
     if is_root() {

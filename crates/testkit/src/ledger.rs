@@ -1,18 +1,17 @@
-//! What clients know to have happened, held against what a server has.
+//! The effects that clients know of, compared with the keys of a server.
 //!
-//! A [`Teller`] sends calls of the whole family. On keys of its own it knows what each of them does, so that every
-//! answer is checked; and it knows the order in which they were sent. A server that has died, or a replica that has
-//! taken over, must hold what the teller sent up to some call, whole, and nothing of what came after it; what was
-//! confirmed lies before that call. On keys that all tellers share, their ledgers together say how much lies there at
-//! least and at most.
+//! A [`Teller`] sends calls of all commands. On keys of its own it knows the effect of each call, so that every reply
+//! is checked; and it knows the order in which they were sent. A server that has crashed, or a replica that has taken
+//! over, must have the effects of all calls up to some call, whole, and none of later calls; every confirmed call comes
+//! before that one. For keys that all tellers share, their ledgers together give the least and the highest counts.
 //!
-//! No limiter here refills while a test runs: what it has taken can be counted.
+//! No limiter here refills while a test runs, so its taken cells can be counted.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{Client, Server, Value, date};
 
-/// What lies in the keys of one owner: the count of each `key field`, the owner's prefix left out.
+/// The contents of one owner's keys: the count of each `key field`, without the owner's prefix.
 pub type Counts = BTreeMap<String, i64>;
 
 /// The owner of the keys that all tellers share.
@@ -39,7 +38,7 @@ const LIMITERS: [(&str, &str, &str, i64); 7] = [
     ("pace", "CELL.THROTTLE", "19999 1 86400", 20_000),
 ];
 
-/// Those that are called one by one.
+/// The limiters that are called one by one.
 const SINGLE: [usize; 4] = [0, 1, 2, 3];
 
 /// A call on the keys of one owner.
@@ -74,7 +73,7 @@ enum Call {
         count: i64,
         waits: bool,
     },
-    /// Takes a cell from the list of those that are worked on: this one, or the oldest.
+    /// Takes a cell from the list of cells in progress: this one, or the oldest.
     Finish {
         cell: Option<String>,
     },
@@ -121,7 +120,7 @@ impl Call {
         line.split(' ').map(str::to_owned).collect()
     }
 
-    /// How much it does, on keys that hold this: hits counted, cells taken, keys or days deleted.
+    /// Its effect on these counts: hits counted, cells taken, keys or days deleted.
     fn effect(&self, on: &Counts) -> i64 {
         match self {
             Self::Hit { meter, at, by, event, .. } => {
@@ -144,7 +143,7 @@ impl Call {
         }
     }
 
-    /// What it adds to counts, whatever they are, when it does `effect`.
+    /// The counts that it adds with this `effect`.
     fn added(&self, effect: i64) -> Vec<(String, i64)> {
         match self {
             Self::Hit { meter, at, path, event, .. } if effect != 0 => {
@@ -167,7 +166,7 @@ impl Call {
         }
     }
 
-    /// The same for keys that are shared, of which it does not matter in which of two lists a cell lies.
+    /// The same for shared keys, for which it does not matter in which of two lists a cell is.
     fn added_to_shared(&self, effect: i64) -> Vec<(String, i64)> {
         match self {
             Self::Push { cell } => vec![(format!("cell {cell}"), effect)],
@@ -176,7 +175,7 @@ impl Call {
         }
     }
 
-    /// Does it to keys of which everything is known.
+    /// Applies it to keys whose contents are known.
     fn apply(&self, to: &mut Counts, effect: i64) {
         for (name, n) in self.added(effect) {
             add(to, &name, n);
@@ -267,7 +266,7 @@ impl Call {
         }
     }
 
-    /// What an answer on shared keys says that it did; the most that it can have done, if there is none.
+    /// Its effect on shared keys by its reply; without a reply, the largest effect that it can have had.
     fn effect_by(&self, reply: Option<&Value>) -> i64 {
         let limited = |answer: &[i64]| answer[0] == 1;
         match (self, reply.cloned()) {
@@ -296,7 +295,7 @@ impl Call {
 struct Pending {
     shared: bool,
     call: Call,
-    /// What it did, if it was answered.
+    /// Its effect, if it got a reply.
     effect: Option<i64>,
 }
 
@@ -305,25 +304,25 @@ struct Pending {
 pub enum Trouble {
     /// The connection broke; the last calls may have happened or not.
     Broken,
-    /// The server answered this; the call has not happened.
+    /// The server returned this error; the call had no effect.
     Refused(String),
 }
 
-/// What was tried, for the eye.
+/// Statistics of a run, to be printed.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tally {
     pub answered: u64,
     pub unanswered: u64,
-    /// Unanswered, and yet they had happened.
+    /// Calls without a reply that took effect.
     pub happened: u64,
-    /// Answered, not confirmed, and lost.
+    /// Calls with a reply that were not confirmed, and lost.
     pub lost: u64,
-    /// Events that came again.
+    /// Events sent again.
     pub redelivered: u64,
 }
 
 impl Tally {
-    /// What all of them tried.
+    /// The sum over these tellers.
     pub fn of(tellers: &[Teller]) -> Self {
         tellers.iter().map(|teller| teller.tally).fold(Self::default(), Self::plus)
     }
@@ -344,23 +343,23 @@ impl Tally {
 pub struct Teller {
     /// The prefix of its own keys.
     pub owner: String,
-    /// The prefix of the keys that it shares; none, if it keeps to its own.
+    /// The prefix of the keys that it shares; none if it uses its own alone.
     pub shares: Option<String>,
     pub tally: Tally,
     number: u64,
     /// The start of the first of the days that are hit.
     start: i64,
     chance: Chance,
-    /// What was confirmed of its own keys, and what with all that was answered.
+    /// The counts of its own keys after all confirmed calls, and after all calls with a reply.
     confirmed: Counts,
     answered: Counts,
     pending: VecDeque<Pending>,
-    /// What was confirmed of the shared keys since the last balance.
+    /// The counts added to shared keys by confirmed calls since the last balance.
     shared: Counts,
     /// Events to be delivered again.
     again: Vec<(bool, Call)>,
     batch: Option<String>,
-    /// Shared cells that it was given and has not finished; and all that it was given.
+    /// Shared cells that it got and has not finished; and all that it got.
     pulled: Vec<String>,
     given: Vec<String>,
     drawn: u64,
@@ -388,10 +387,10 @@ impl Teller {
         }
     }
 
-    /// Sends so many calls at once, and reads their answers. More than one only where none can be refused.
+    /// Sends `calls` calls at once, and reads their replies. More than one only if none can be refused.
     ///
     /// # Errors
-    /// What kept it from doing so.
+    /// Why it stopped.
     pub fn send(&mut self, redis: &mut Client, calls: u64) -> Result<(), Trouble> {
         let first = self.pending.len();
         let mut bytes = Vec::new();
@@ -448,7 +447,7 @@ impl Teller {
         *effect = Some(done);
     }
 
-    /// What was answered will not be lost from here on.
+    /// All calls with a reply are safe from now on.
     pub fn confirm(&mut self) {
         while let Some(effect) = self.pending.front().and_then(|pending| pending.effect) {
             let Some(Pending { shared, call, .. }) = self.pending.pop_front() else { return };
@@ -460,15 +459,15 @@ impl Teller {
         }
     }
 
-    /// Finds up to which call the server holds what was sent on its own keys, and goes on from there.
+    /// Finds the call up to which the server has the effects on its own keys, and continues from there.
     #[track_caller]
-    pub fn settle(&mut self, held: &Counts) {
+    pub fn settle(&mut self, stored: &Counts) {
         let mut state = self.confirmed.clone();
-        let mut found = is_shown(&state, held).then(|| (0, state.clone()));
+        let mut found = is_shown(&state, stored).then(|| (0, state.clone()));
         for (place, pending) in self.pending.iter().enumerate().filter(|(_, pending)| !pending.shared) {
             let effect = pending.call.effect(&state);
             pending.call.apply(&mut state, effect);
-            if effect != 0 && is_shown(&state, held) {
+            if effect != 0 && is_shown(&state, stored) {
                 found = Some((place + 1, state.clone()));
             }
         }
@@ -477,8 +476,8 @@ impl Teller {
             panic!(
                 "{} holds what no calls make of it\nconfirmed, but: {:#?}\nwith all that was sent, but: {:#?}\nsent: {calls:#?}",
                 self.owner,
-                difference(&self.confirmed, held),
-                difference(&state, held)
+                difference(&self.confirmed, stored),
+                difference(&state, stored)
             );
         };
         for (place, pending) in self.pending.drain(..).enumerate() {
@@ -495,7 +494,7 @@ impl Teller {
         self.batch = None;
     }
 
-    /// Adds what the shared keys must hold at least and at most.
+    /// Adds the least and the highest counts that the shared keys may have.
     fn bound(&self, least: &mut Counts, most: &mut Counts) {
         for (name, n) in &self.shared {
             add(least, name, *n);
@@ -514,7 +513,7 @@ impl Teller {
         self.again.is_empty()
     }
 
-    /// Forgets the shared keys, which are gone; whether nothing of them was pending.
+    /// Forgets the shared keys, which were deleted; returns whether nothing of them was pending.
     pub fn forget_shared(&mut self) -> bool {
         self.again.retain(|(shared, _)| !shared);
         self.pulled.clear();
@@ -585,7 +584,7 @@ impl Teller {
         Call::Hit { meter, at, by, path, id, event }
     }
 
-    /// Makes a correction of a hit, where all that it takes back is there, and half the time leaves it as it is.
+    /// Turns a hit into a correction, half the time, if all that it subtracts is stored.
     fn corrected(&mut self, hit: Call) -> Call {
         let Call::Hit { meter, at, by, path, id, event } = hit else { return hit };
         let back = Call::Hit { meter, at, by: -by, path, id, event: event.clone() };
@@ -601,7 +600,7 @@ impl Teller {
     }
 }
 
-/// Reads all keys of an owner, and checks what holds for them whatever was sent.
+/// Reads all keys of an owner, and checks what holds for them after any calls.
 ///
 /// # Errors
 /// The keys are not served there.
@@ -663,7 +662,7 @@ pub fn read(redis: &mut Client, owner: &str) -> Result<Counts, String> {
             }
             None => {
                 for pair in strings(value).chunks(2) {
-                    // Of months it is remembered what went; caps of months are not tested here.
+                    // Months have the counts of deleted days; caps of months are not tested here.
                     if !rest.contains(":month:") {
                         counts.insert(format!("{name} {}", pair[0]), pair[1].parse().expect("a count"));
                     }
@@ -673,7 +672,7 @@ pub fn read(redis: &mut Client, owner: &str) -> Result<Counts, String> {
     }
     for meter in METERS {
         let pairs: Vec<(String, i64)> = redis::from_redis_value(values.next().expect("a total")).expect("a total");
-        // By hour, what was sealed or dropped is left out.
+        // By hour, sealed and dropped days are not counted.
         let total: i64 = pairs.iter().map(|(_, n)| n).sum();
         let days = of(&counts, &format!("{meter}:day:")).filter(|(name, _)| name.ends_with(" day"));
         assert_eq!(days.map(|(_, n)| n).sum::<i64>(), total, "METER.KPI {prefix}{meter}");
@@ -734,7 +733,7 @@ fn assert_whole(owner: &str, counts: &Counts) {
     assert_eq!(2 * count(counts, "both:a"), count(counts, "both:b"), "{owner}: two limits that move together");
 }
 
-/// The ledgers of all tellers of a server, held against it; then they go on from what it holds.
+/// Compares the ledgers of all tellers with their server; then they continue from its contents.
 #[track_caller]
 pub fn balance(redis: &mut Client, tellers: &mut [Teller], shared_before: &mut Counts) {
     let mut owners: Vec<String> = tellers.iter().filter_map(|teller| teller.shares.clone()).collect();
@@ -744,22 +743,22 @@ pub fn balance(redis: &mut Client, tellers: &mut [Teller], shared_before: &mut C
         let mut least = shared_before.clone();
         let mut most = least.clone();
         tellers.iter().for_each(|teller| teller.bound(&mut least, &mut most));
-        let held = summed(read(redis, &owner).expect("the shared keys"));
-        let names: BTreeSet<&String> = least.keys().chain(most.keys()).chain(held.keys()).collect();
+        let stored = summed(read(redis, &owner).expect("the shared keys"));
+        let names: BTreeSet<&String> = least.keys().chain(most.keys()).chain(stored.keys()).collect();
         for name in names {
-            let (least, most, held) = (count(&least, name), count(&most, name), count(&held, name));
-            assert!((least..=most).contains(&held), "{owner}:{name} is {held}, not from {least} to {most}");
+            let (least, most, stored) = (count(&least, name), count(&most, name), count(&stored, name));
+            assert!((least..=most).contains(&stored), "{owner}:{name} is {stored}, not from {least} to {most}");
         }
-        *shared_before = held;
+        *shared_before = stored;
     }
     for teller in tellers {
-        let held = read(redis, &teller.owner).expect("the keys of a teller");
+        let stored = read(redis, &teller.owner).expect("the keys of a teller");
         teller.shared.clear();
-        teller.settle(&held);
+        teller.settle(&stored);
     }
 }
 
-/// No shared cell was given to two tellers, or twice to one.
+/// No two tellers got the same shared cell, and none got it twice.
 #[track_caller]
 pub fn assert_given_once(tellers: &[Teller]) {
     let given: Vec<&String> = tellers.iter().flat_map(|teller| &teller.given).collect();
@@ -767,10 +766,10 @@ pub fn assert_given_once(tellers: &[Teller]) {
     assert_eq!(given.len(), once.len(), "cells were given twice");
 }
 
-/// What adds up on shared keys, with a cell in one name, whichever list it lies in.
-fn summed(held: Counts) -> Counts {
+/// The counts of shared keys, with each cell under one name for both lists.
+fn summed(stored: Counts) -> Counts {
     let mut summed = Counts::new();
-    for (name, n) in held {
+    for (name, n) in stored {
         let (key, field) = name.split_once(' ').unwrap_or((&name, ""));
         match key {
             "q" | "busy" => add(&mut summed, &format!("cell {field}"), n),
@@ -781,13 +780,13 @@ fn summed(held: Counts) -> Counts {
     summed
 }
 
-fn is_shown(state: &Counts, held: &Counts) -> bool {
-    state.iter().filter(|(name, _)| !name.starts_with('~')).eq(held.iter())
+fn is_shown(state: &Counts, stored: &Counts) -> bool {
+    state.iter().filter(|(name, _)| !name.starts_with('~')).eq(stored.iter())
 }
 
-fn difference(expected: &Counts, held: &Counts) -> Vec<String> {
-    let names: BTreeSet<&String> = expected.keys().chain(held.keys()).filter(|name| !name.starts_with('~')).collect();
-    let pairs = names.into_iter().map(|name| (name, count(expected, name), count(held, name)));
+fn difference(expected: &Counts, stored: &Counts) -> Vec<String> {
+    let names: BTreeSet<&String> = expected.keys().chain(stored.keys()).filter(|name| !name.starts_with('~')).collect();
+    let pairs = names.into_iter().map(|name| (name, count(expected, name), count(stored, name)));
     pairs.filter(|(_, a, b)| a != b).map(|(name, a, b)| format!("{name}: {b} for {a}")).collect()
 }
 
@@ -804,7 +803,7 @@ fn add(counts: &mut Counts, name: &str, n: i64) {
     }
 }
 
-/// The counts whose names begin so, and the rests of their names.
+/// The counts whose names begin with `start`, and the rests of their names.
 fn of<'a>(counts: &'a Counts, start: &str) -> impl Iterator<Item = (&'a str, i64)> + use<'a> {
     let range = counts.range(start.to_owned()..);
     let start = start.to_owned();
@@ -815,7 +814,7 @@ fn oldest(counts: &Counts, list: &str, most: i64) -> Vec<String> {
     of(counts, list).take(usize::try_from(most).expect("not negative")).map(|(cell, _)| cell.to_owned()).collect()
 }
 
-/// How much a limiter takes, or gets back, that has taken `before`.
+/// The cells that a call takes from a limiter, or refunds to it, that has taken `before`.
 fn taken(quantity: i64, before: i64, limit: i64) -> i64 {
     if before + quantity > limit { 0 } else { quantity.max(-before) }
 }
@@ -826,7 +825,7 @@ fn sealed_keys(counts: &Counts) -> i64 {
     names.collect::<BTreeSet<_>>().len() as i64
 }
 
-/// Takes days from the meter `m`; what was in their keys, but for what the ledger has for itself.
+/// Removes days from the meter `m`; returns the contents of their keys, without the ledger's own entries.
 fn remove_days(counts: &mut Counts, days: &[String]) -> Vec<(String, i64)> {
     let is_of = |name: &str| days.iter().any(|day| name.trim_start_matches('~').starts_with(&format!("m:day:{day}")));
     let removed = counts.iter().filter(|(name, _)| is_of(name) && !name.starts_with('~'));
@@ -843,10 +842,10 @@ fn cells(value: Value) -> Vec<String> {
     redis::from_redis_value::<(Vec<String>, i64)>(value).expect("cells and a wait").0
 }
 
-/// Kills a server with an AOF, and starts it again; whether the kill had torn its AOF.
+/// Kills a server with an AOF, and starts it again; returns whether the kill had torn its AOF.
 ///
 /// A kill may cut a write short. A server that finds its AOF torn inside a transaction leaves the transaction out, but
-/// cuts only the torn command off the file: what is written next falls into the transaction that is still open there,
+/// cuts only the torn command off the file: the next writes become part of the transaction that is still open there,
 /// and the next start may run half of it. This is so with any transaction, also without the module. A server that
 /// starts once more before anything is written finds a whole command at the end, and cuts off all of the transaction.
 pub fn crash(server: &mut Server) -> bool {

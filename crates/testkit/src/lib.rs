@@ -1,4 +1,4 @@
-//! Real servers for the tests: each on a free port, in a folder of its own, gone with the test.
+//! Real servers for the tests: each on a free port, in a folder of its own, deleted with the test.
 //!
 //! `METER_TEST_SERVER` names the one server program to test on; without it every program is tested that
 //! `scripts/fetch-servers` has fetched, or, where it has fetched none, those on the PATH. `METER_MODULE` names the
@@ -20,22 +20,22 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-pub use held::{Held, assert_same, held};
 pub use redis::Value;
+pub use stored::{StoredKey, assert_same, stored_keys};
 
 pub mod blocked;
 pub mod catalogue;
 pub mod cluster;
 pub mod database;
-mod held;
 pub mod ledger;
 pub mod load;
 pub mod machine;
 pub mod record;
 pub mod sentinel;
 pub mod spread;
+mod stored;
 
-/// How long a server may take to do what it should do at once.
+/// How long a server may take for something that it should do at once.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A server program.
@@ -277,7 +277,7 @@ impl Server {
         self.child.wait().expect("the server ends");
     }
 
-    /// The same, and starts it again on the same files and port, with the same arguments; once more if somebody else
+    /// The same, and starts it again on the same files and port, with the same arguments; once more if another thread
     /// kills it meanwhile. It ends with the thread that does this.
     pub fn kill_and_restart(&mut self) {
         loop {
@@ -291,7 +291,7 @@ impl Server {
         }
     }
 
-    /// Stops its process, which keeps its connections and does nothing, until it is told to go on.
+    /// Stops its process, which keeps its connections and does nothing, until the result is dropped.
     pub fn freeze(&self) -> Frozen {
         Frozen::of(vec![self.child.id()])
     }
@@ -304,7 +304,7 @@ impl Server {
         replica
     }
 
-    /// Waits until `replica` has all that this server has written.
+    /// Waits until `replica` has all writes of this server.
     pub fn wait_for_replica(&self, replica: &Self) {
         let field = |server: &Self, name: &str| server.connect().info_field("replication", name);
         eventually("the replica catches up", || {
@@ -358,7 +358,7 @@ impl Server {
         commands
     }
 
-    /// What the server has logged.
+    /// The server's log.
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
@@ -382,7 +382,7 @@ impl Server {
         }
     }
 
-    /// Waits until the process ends by itself, and says how.
+    /// Waits until the process ends by itself; returns its status.
     pub fn wait_for_end(&mut self) -> ExitStatus {
         let start = Instant::now();
         loop {
@@ -429,7 +429,7 @@ impl Drop for Server {
     }
 }
 
-/// What the log says of a crash: the assertion that failed, or the signal.
+/// The cause of a crash in the log: the assertion that failed, or the signal.
 fn crash(log: &str) -> Option<String> {
     let signs = ["==> ", "Guru Meditation", "crashed by signal", "panicked at"];
     let lines: Vec<&str> = log.lines().filter(|line| signs.iter().any(|sign| line.contains(sign))).collect();
@@ -464,7 +464,7 @@ fn signal(name: &str, process: u32) {
 fn spawn(program: &Program, file: Option<&str>, folder: &tempfile::TempDir, port: u16, arguments: &[String]) -> Child {
     let folder = folder.path();
     let log = fs::OpenOptions::new().create(true).append(true).open(folder.join("log")).expect("a log");
-    // The kernel ends the server when the thread that started it ends, however that comes about.
+    // The kernel ends the server when the thread that started it ends, for any reason.
     Command::new("setpriv")
         .args(["--pdeathsig", "KILL"])
         .arg(&program.path)
@@ -494,7 +494,7 @@ fn take_number(rest: &mut &[u8], prefix: u8) -> usize {
     number
 }
 
-/// A port that nobody listens on, below those that the kernel gives to outgoing connections.
+/// A port without a listener, below those that the kernel gives to outgoing connections.
 fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let start = u16::try_from(std::process::id() % 20_000).expect("small");
@@ -546,7 +546,7 @@ pub fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect(name))
 }
 
-/// Sleeps for so many milliseconds.
+/// Sleeps for `ms` milliseconds.
 pub fn sleep_ms(ms: i64) {
     thread::sleep(Duration::from_millis(ms.try_into().expect("not negative")));
 }
@@ -598,7 +598,7 @@ impl Client {
         })
     }
 
-    /// The error that a command answers. Panics if it does not.
+    /// The error that a command returns. Panics if it succeeds.
     pub fn error(&mut self, line: &str) -> String {
         self.try_run(line).err().unwrap_or_else(|| panic!("{line}: no error"))
     }
@@ -639,7 +639,7 @@ impl Client {
         text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':').map(str::to_owned))
     }
 
-    /// Every key of the chosen database.
+    /// Every key of the selected database.
     pub fn contents(&mut self) -> Vec<Entry> {
         let mut keys: Vec<Vec<u8>> = redis::from_redis_value(self.run("KEYS *")).expect("keys");
         keys.sort();
@@ -665,8 +665,8 @@ impl Client {
         Entry { value: value.expect("a value"), expiry, kind, key }
     }
 
-    /// When a key expires, on a server that has no PEXPIRETIME (Redis 6.2): what is left, and the time that it is left
-    /// from, read within one millisecond. No script or transaction, since the server would hold those back while writes
+    /// When a key expires, on a server that has no PEXPIRETIME (Redis 6.2): PTTL plus the current time, both read
+    /// within one millisecond. No script or transaction, since the server would postpone or refuse those while writes
     /// are paused or memory is full.
     fn expiry(&mut self, key: &[u8]) -> i64 {
         loop {

@@ -1,5 +1,5 @@
-//! A client that costs little, so that what is measured is the server: it sends requests that were encoded beforehand,
-//! and reads replies only to find where they end and to see that they look as they should.
+//! A client with little cost of its own, so that the server is measured: it sends requests that were encoded
+//! beforehand, and reads replies only to find their ends and to check their form.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
@@ -7,11 +7,11 @@ use std::net::TcpStream;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-/// Calls that are made in turn, from the first again after the last, and all answered alike.
+/// Calls that are made in turn, from the first again after the last, with replies of the same form.
 pub struct Calls {
     /// How many different ones there are.
     len: usize,
-    /// What a client sends at once. Most calls have one step; one that has to look first has two.
+    /// The steps of each call, each sent at once. Most calls have one; a call that must read first has two.
     steps: Vec<Step>,
 }
 
@@ -21,13 +21,13 @@ struct Step {
     requests: Vec<u8>,
     /// Where each of them begins, and where the last ends.
     bounds: Vec<usize>,
-    /// How the replies to one request look: one for each of its commands.
-    replies: Vec<Look>,
+    /// The forms of the replies to one request: one for each of its commands.
+    replies: Vec<ReplyForm>,
 }
 
 /// How a reply begins and ends.
 #[derive(Clone, Copy)]
-struct Look {
+struct ReplyForm {
     beginning: &'static str,
     end: &'static str,
 }
@@ -64,11 +64,11 @@ impl Step {
             call.lines().for_each(|command| encode(command, &mut requests));
             bounds.push(requests.len());
         }
-        let look = |&reply: &&'static str| {
+        let form = |&reply: &&'static str| {
             let (beginning, end) = reply.split_once('…').unwrap_or((reply, ""));
-            Look { beginning, end }
+            ReplyForm { beginning, end }
         };
-        Self { requests, bounds, replies: replies.iter().map(look).collect() }
+        Self { requests, bounds, replies: replies.iter().map(form).collect() }
     }
 
     /// Sends these calls, from the first again after the last.
@@ -86,7 +86,7 @@ impl Step {
     }
 }
 
-impl Look {
+impl ReplyForm {
     fn assert(self, reply: &[u8]) {
         let Self { beginning, end } = self;
         let as_expected = reply.starts_with(beginning.as_bytes()) && reply.ends_with(end.as_bytes());
@@ -103,7 +103,7 @@ fn encode(command: &str, output: &mut Vec<u8>) {
     }
 }
 
-/// So many that the server always finds work when it looks, and is not measured while it falls asleep and wakes up.
+/// Enough connections that the server always has work, and is not measured while it falls asleep and wakes up.
 pub const CONNECTIONS: usize = 8;
 
 /// A client with several connections that speak RESP2.
@@ -125,11 +125,12 @@ impl Client {
         Self { connections, input: Vec::new(), chunk: vec![0; 1 << 16] }
     }
 
-    /// Makes `count` calls from the one with the number `from` on, in batches of `depth` over the connections in turn: each gets its next batch, or the next
-    /// step of this one, when what it was sent is answered. How long it took.
+    /// Makes `count` calls from number `from` on, in batches of `depth` over the connections in turn: each connection
+    /// gets its next batch, or the next step of the current one, when it has all replies. Returns the time that it
+    /// took.
     ///
     /// # Panics
-    /// On the first reply that is an error, or does not look as `calls` says.
+    /// On the first reply that is an error, or has another form than `calls` says.
     pub fn run(&mut self, calls: &Calls, from: usize, count: usize, depth: usize) -> Duration {
         let batches = count.div_ceil(depth);
         let sends = batches.next_multiple_of(CONNECTIONS) * calls.steps.len();
@@ -153,15 +154,15 @@ impl Client {
         start.elapsed()
     }
 
-    /// Makes `count` calls from the one with the number `from` on, so many a second over the connections in turn,
-    /// whether or not the ones before are answered. How long each took, from the moment when it was due: what a late
-    /// answer holds up counts as late too. Calls of one step and one command.
+    /// Makes `count` calls from number `from` on, `a_second` calls a second over the connections in turn, whether or
+    /// not earlier ones have a reply. Returns the time that each took from the moment when it was due, so that calls
+    /// delayed by a late reply count as late too. Calls of one step and one command.
     ///
     /// # Panics
     /// As [`Client::run`].
     pub fn run_at(&mut self, calls: &Calls, from: usize, count: usize, a_second: f64) -> Vec<Duration> {
         let [step] = calls.steps.as_slice() else { panic!("a call of one step") };
-        let [look] = step.replies.as_slice() else { panic!("a call of one command") };
+        let [form] = step.replies.as_slice() else { panic!("a call of one command") };
         let mut waiting: [Waiting; CONNECTIONS] = Default::default();
         let mut latencies = Vec::with_capacity(count);
         self.set_nonblocking(true);
@@ -176,7 +177,7 @@ impl Client {
                 sent += 1;
             }
             for (connection, waiting) in self.connections.iter().zip(&mut waiting) {
-                waiting.read(*look, connection, &mut self.chunk, &mut latencies);
+                waiting.read(*form, connection, &mut self.chunk, &mut latencies);
             }
         }
         self.set_nonblocking(false);
@@ -187,19 +188,19 @@ impl Client {
         self.connections.iter().for_each(|connection| connection.set_nonblocking(on).expect("O_NONBLOCK"));
     }
 
-    /// Turns every connection to one of the server's databases.
+    /// Selects a database on every connection.
     pub fn select(&mut self, database: usize) {
         self.run(&Calls::new(1, &["+OK"], |_| format!("SELECT {database}")), 0, CONNECTIONS, 1);
     }
 
-    fn read_replies(&mut self, connection: usize, expected: &[Look], calls: usize) {
+    fn read_replies(&mut self, connection: usize, expected: &[ReplyForm], calls: usize) {
         let mut expected = expected.iter().cycle().take(calls * expected.len());
         let mut next = expected.next();
         let mut start = 0;
         self.input.clear();
-        while let Some(look) = next {
+        while let Some(form) = next {
             if let Some(end) = end_of_reply(&self.input, start) {
-                look.assert(&self.input[start..end]);
+                form.assert(&self.input[start..end]);
                 start = end;
                 next = expected.next();
             } else {
@@ -212,7 +213,7 @@ impl Client {
     }
 }
 
-/// The calls of a connection that are under way.
+/// The pending calls of a connection.
 #[derive(Default)]
 struct Waiting {
     /// When each was due.
@@ -222,8 +223,8 @@ struct Waiting {
 }
 
 impl Waiting {
-    /// Reads what has come, and how long each call took that is answered now.
-    fn read(&mut self, look: Look, mut connection: &TcpStream, chunk: &mut [u8], latencies: &mut Vec<Duration>) {
+    /// Reads the available replies, and adds the time that each of their calls took.
+    fn read(&mut self, form: ReplyForm, mut connection: &TcpStream, chunk: &mut [u8], latencies: &mut Vec<Duration>) {
         if self.due.is_empty() {
             return;
         }
@@ -236,7 +237,7 @@ impl Waiting {
         let now = Instant::now();
         let mut start = 0;
         while let Some(end) = end_of_reply(&self.input, start) {
-            look.assert(&self.input[start..end]);
+            form.assert(&self.input[start..end]);
             latencies.push(now - self.due.pop_front().expect("no more replies than commands"));
             start = end;
         }

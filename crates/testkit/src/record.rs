@@ -1,4 +1,4 @@
-//! The numbers of a run for other programs: lines of fields that tabs separate, below lines that say what was measured.
+//! The numbers of a run for other programs: lines of tab-separated fields, below header lines about the measurement.
 
 use std::fmt::{Display, Write as _};
 use std::path::Path;
@@ -8,7 +8,7 @@ use std::path::Path;
 pub struct Record(String);
 
 impl Record {
-    /// What holds for all lines.
+    /// A header that holds for all lines.
     pub fn header(&mut self, name: &str, value: impl Display) {
         writeln!(self.0, "# {name}: {value}").expect("a string takes what it is given");
     }

@@ -1,6 +1,6 @@
-//! What is told of a number that was measured several times.
+//! The summary of a number that was measured several times.
 
-/// The middle one and the extremes.
+/// The median and the extremes.
 #[derive(Clone, Copy)]
 pub struct Spread {
     pub median: f64,

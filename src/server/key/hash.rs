@@ -13,7 +13,7 @@ use super::{Access, Hash, Key, Writable};
 const NO_FLAGS: i32 = raw::REDISMODULE_HASH_NONE.cast_signed();
 const END: *mut c_void = ptr::null_mut();
 
-/// What the API has put in the place of a field's value.
+/// The value of a field as RM_HashGet returns it.
 fn owned(value: *mut RedisModuleString) -> Option<OwnedStr> {
     // SAFETY: called below only with what RM_HashGet has set, null or a string of which we own a reference.
     (!value.is_null()).then(|| unsafe { OwnedStr::from_raw(value) })

@@ -14,8 +14,7 @@ const TAIL: c_int = raw::REDISMODULE_LIST_TAIL as c_int;
 const HEAD: c_int = raw::REDISMODULE_LIST_HEAD as c_int;
 
 impl Key<'_, List, Writable> {
-    /// `RPOP key n`: up to `n` elements, the last one first. `Change::popped`
-    /// tells of it.
+    /// `RPOP key n`: up to `n` elements, the last one first. `Change::popped` replicates it.
     pub(in crate::server) fn pop_tail(&self, n: usize) -> Vec<OwnedStr> {
         let mut popped = Vec::new();
         while popped.len() < n
@@ -28,7 +27,7 @@ impl Key<'_, List, Writable> {
 
     fn pop(&self) -> Option<OwnedStr> {
         let pop = api!(RedisModule_ListPop);
-        // SAFETY: the key is open for writing; of anything but a list the answer is null.
+        // SAFETY: the key is open for writing; for anything but a list the result is null.
         let element = unsafe { pop(self.handle(), TAIL) };
         if element.is_null() {
             return None;

@@ -1,4 +1,5 @@
-//! An open key of a known type, to be read or to be written. A key that was opened to be read has no way to write it.
+//! An open key of a known type, for reading or for writing. A key that was opened for reading has no method that
+//! writes.
 
 mod hash;
 mod list;
@@ -27,7 +28,7 @@ pub(crate) use sorted_set::Order;
 pub(crate) trait ValueType {
     const CODE: c_int;
 
-    /// Whether a value of this type will do.
+    /// Whether a value with this type code is accepted.
     fn includes(code: c_int) -> bool {
         code == Self::CODE
     }
@@ -43,7 +44,7 @@ pub(crate) enum Hash {}
 pub(crate) enum Set {}
 /// Sorted sets.
 pub(crate) enum SortedSet {}
-/// Whatever it may be.
+/// Values of any type.
 pub(crate) enum Any {}
 
 #[allow(clippy::cast_possible_truncation, reason = "small constants that the bindings widen")]
@@ -78,14 +79,14 @@ mod codes {
 const READ: c_int = raw::REDISMODULE_READ.cast_signed();
 const WRITE: c_int = raw::REDISMODULE_WRITE.cast_signed();
 
-/// What a key is opened for.
+/// The mode in which a key is opened.
 pub(crate) trait Access {
     const MODE: c_int;
 }
 
-/// To be read.
+/// For reading.
 pub(crate) enum ReadOnly {}
-/// To be read and written.
+/// For reading and writing.
 pub(crate) enum Writable {}
 
 impl Access for ReadOnly {
@@ -95,23 +96,23 @@ impl Access for Writable {
     const MODE: c_int = READ | WRITE;
 }
 
-/// An open key that holds a `T` or nothing. Closed when dropped. Where events may have been fired since it was opened,
-/// it is opened again before it is used; by then another module may have made it something else, of which nothing can be
-/// read, and to which nothing is written.
+/// An open key that holds a `T` or nothing. Closed when dropped. If events may have been fired since it was opened, it
+/// is opened again before it is used; if another module has stored a value of another type meanwhile, reads find
+/// nothing and writes do nothing.
 pub(crate) struct Key<'a, T, A = ReadOnly> {
     ctx: Context<'a>,
     name: Str<'a>,
     handle: Cell<Handle>,
-    /// [`events::fired`] when it was opened.
+    /// The value of [`events::fired`] when it was opened.
     opened: Cell<u64>,
     exists: Cell<bool>,
-    /// Whether another module has made it something else meanwhile.
+    /// Whether another module has stored a value of another type meanwhile.
     is_foreign: Cell<bool>,
     holds: PhantomData<(T, A)>,
 }
 
 impl<'a, T: ValueType> Key<'a, T, ReadOnly> {
-    /// Opens `name` to be read.
+    /// Opens `name` for reading.
     ///
     /// # Errors
     /// [`Error::WrongType`] if it holds anything but a `T`.
@@ -131,7 +132,7 @@ impl<'a, T: ValueType, A: Access> Key<'a, T, A> {
         let code = handle.type_code();
         let exists = code != codes::EMPTY;
         if !exists {
-            // It may have expired just now, or be told as a miss.
+            // It may have expired just now, or fire the event of a miss.
             events::note();
         }
         let key = Self {
@@ -146,7 +147,7 @@ impl<'a, T: ValueType, A: Access> Key<'a, T, A> {
         if exists && !T::includes(code) { Err(Error::WrongType) } else { Ok(key) }
     }
 
-    /// The handle, good for the next call of the API.
+    /// The handle, valid for the next call of the API.
     #[inline(always)]
     fn handle(&self) -> *mut RedisModuleKey {
         if self.opened.get() != events::fired() {
@@ -160,7 +161,7 @@ impl<'a, T: ValueType, A: Access> Key<'a, T, A> {
         self.handle.get().close();
         let handle = Handle::open(self.ctx, self.name, A::MODE);
         let code = handle.type_code();
-        // Another type is as good as absent: nothing is read of it, and nothing is written to it.
+        // A value of another type is treated as absent: it is neither read nor written.
         self.exists.set(code != codes::EMPTY && T::includes(code));
         self.is_foreign.set(code != codes::EMPTY && !T::includes(code));
         self.handle.set(handle);
@@ -177,7 +178,7 @@ impl<'a, T: ValueType, A: Access> Key<'a, T, A> {
         self.exists.get()
     }
 
-    /// How many elements, fields or members there are.
+    /// The number of elements, fields or members.
     pub(crate) fn len(&self) -> usize {
         let value_length = api!(RedisModule_ValueLength);
         // SAFETY: the key is open, or null, which the call takes for an absent one.
@@ -237,10 +238,10 @@ impl<T: ValueType> Key<'_, T, Writable> {
         events::note();
     }
 
-    /// Closes it after it was written, and says whether it went with its last element, field or member.
+    /// Closes it after it was written; returns whether it was deleted with its last element, field or member.
     pub(super) fn close_written(self) -> bool {
         let existed = self.exists.get();
-        // Written just now; an event in between would be one that this write has fired.
+        // Written just now; an event in between was fired by this write.
         let exists = self.handle.get().type_code() != codes::EMPTY;
         if existed != exists {
             events::note();
@@ -255,7 +256,7 @@ impl<T, A> Drop for Key<'_, T, A> {
     }
 }
 
-/// What the API knows an open key by; null for an absent key that was opened to be read. A [`Key`] has exactly one, and
+/// The API's handle of an open key; null for an absent key that was opened for reading. A [`Key`] has exactly one, and
 /// closes it.
 #[derive(Clone, Copy)]
 struct Handle(*mut RedisModuleKey);

@@ -1,4 +1,4 @@
-//! Going through a hash or a sorted set in steps, between which it may change.
+//! Iterates over a hash or a sorted set in steps, between which it may change.
 
 use std::ffi::c_void;
 
@@ -9,7 +9,7 @@ use super::super::guard::guard;
 use super::super::string::Str;
 use super::{Access, Key, SortedSet, ValueType};
 
-/// How far one has come.
+/// The position of an iteration.
 pub(crate) struct ScanCursor(*mut RedisModuleScanCursor);
 
 impl ScanCursor {
@@ -33,20 +33,21 @@ impl Drop for ScanCursor {
 }
 
 impl<T: ValueType, A: Access> Key<'_, T, A> {
-    /// Visits the next few fields or members, each with its value or score, some perhaps twice; whether there are more.
+    /// Visits the next few fields or members, each with its value or score, some perhaps twice; returns whether there
+    /// are more.
     pub(super) fn scan_step<F: FnMut(&[u8], &[u8])>(&self, cursor: &ScanCursor, visit: &mut F) -> bool {
         if !self.exists() {
             return false;
         }
         let scan = api!(RedisModule_ScanKey);
-        // SAFETY: the key exists and is open; the cursor is live; `visit_pair` takes back what is passed as `&mut F`, which
-        // outlives the call.
+        // SAFETY: the key exists and is open; the cursor is live; `visit_pair` takes back what is passed as `&mut F`,
+        // which outlives the call.
         unsafe { scan(self.handle(), cursor.0, Some(visit_pair::<F>), (&raw mut *visit).cast()) != 0 }
     }
 }
 
 impl<A: Access> Key<'_, SortedSet, A> {
-    /// Visits the next few members, some perhaps twice; whether there are more.
+    /// Visits the next few members, some perhaps twice; returns whether there are more.
     pub(crate) fn scan(&self, cursor: &ScanCursor, visit: &mut impl FnMut(&[u8])) -> bool {
         self.scan_step(cursor, &mut |member: &[u8], _: &[u8]| visit(member))
     }

@@ -9,7 +9,7 @@ use super::{Access, Key, SortedSet, Writable};
 static MINUS_INFINITY: Constant = Constant::new("-inf");
 static WITH_SCORES: Constant = Constant::new("WITHSCORES");
 
-/// As many members are read one by one; above that a core command is cheaper.
+/// The most members that are read one by one; above that a core command is cheaper.
 const FEW: usize = 64;
 
 /// The order in which the members of a sorted set are read.
@@ -38,8 +38,8 @@ impl<A: Access> Key<'_, SortedSet, A> {
         (found == ok()).then_some(score)
     }
 
-    /// The members with scores from `min` to `max` and their scores, in this order; `take` says of each whether to go on.
-    /// It must not open another key: what a neighbour did then would be done to the set that is being read.
+    /// The members with scores from `min` to `max` and their scores, in this order; `take` returns whether to continue.
+    /// It must not open another key: another module could then change the set that is being read.
     pub(crate) fn each_scored(&self, order: Order, min: f64, max: f64, mut take: impl FnMut(OwnedStr, f64) -> bool) {
         self.begin(order, min, max);
         while let Some((member, score)) = self.current() {
@@ -59,7 +59,7 @@ impl<A: Access> Key<'_, SortedSet, A> {
         first
     }
 
-    /// Goes to the first member, in this order, with a score from `min` to `max`. What was begun before ends.
+    /// Moves to the first member, in this order, with a score from `min` to `max`. Ends a range that was begun before.
     pub(crate) fn begin(&self, order: Order, min: f64, max: f64) {
         if !self.exists() {
             return;
@@ -72,7 +72,7 @@ impl<A: Access> Key<'_, SortedSet, A> {
         unsafe { begin(self.handle(), min, max, 0, 0) };
     }
 
-    /// Goes on to the member after the current one.
+    /// Moves to the member after the current one.
     pub(crate) fn advance(&self, order: Order) {
         if !self.exists() {
             return;
@@ -95,7 +95,7 @@ impl<A: Access> Key<'_, SortedSet, A> {
         unsafe { stop(self.handle()) };
     }
 
-    /// How many members have scores up to `max`.
+    /// The number of members with scores up to `max`.
     pub(crate) fn count_up_to(&self, max: i64) -> usize {
         let mut seen = 0;
         self.begin(Order::Ascending, f64::NEG_INFINITY, score_of(max));
@@ -107,7 +107,7 @@ impl<A: Access> Key<'_, SortedSet, A> {
         if seen < FEW {
             return seen;
         }
-        // Too many to be counted one by one, which the server need not do.
+        // Too many to be counted one by one; the server counts them by rank.
         let max = OwnedStr::from_integer(max);
         let count = self.context().call(c"ZCOUNT", &[self.name(), MINUS_INFINITY.get(), max.as_str()]);
         count.and_then(|count| usize::try_from(count.integer()).ok()).unwrap_or(seen)
@@ -142,7 +142,7 @@ impl<A: Access> Key<'_, SortedSet, A> {
         unsafe { end_reached(self.handle()) != 0 }
     }
 
-    /// The member that a range has come to, and its score; `None` at the range's end.
+    /// The current member of a range, and its score; `None` at the range's end.
     pub(crate) fn current(&self) -> Option<(OwnedStr, f64)> {
         if self.is_at_end() {
             return None;
@@ -167,13 +167,13 @@ impl Key<'_, SortedSet, Writable> {
         unsafe { add(self.handle(), score_of(score), member.raw(), ptr::null_mut()) };
     }
 
-    /// `ZADD key score member`. The API counts a member that it adds again as one more in the server's statistics of
-    /// lengths, so one that is there is removed first.
+    /// `ZADD key score member`. When it updates a member, the API counts one more in the server's statistics of
+    /// lengths, so an existing member is removed first.
     pub(in crate::server) fn add(&self, score: i64, member: Str<'_>) {
         let expiry = self.expiry();
         self.remove(member);
         self.add_new(score, member);
-        // It went with its only member.
+        // The key was deleted with its only member.
         if self.expiry() != expiry {
             self.set_expiry(expiry);
         }
@@ -183,14 +183,14 @@ impl Key<'_, SortedSet, Writable> {
     pub(in crate::server) fn increment(&self, n: i64, member: Str<'_>) {
         let increment = api!(RedisModule_ZsetIncrby);
         let (flags, new_score) = (ptr::null_mut(), ptr::null_mut());
-        // SAFETY: the key is open for writing; the member is a live string; null means no flags and no answer.
+        // SAFETY: the key is open for writing; the member is a live string; null means no flags and no result.
         unsafe { increment(self.handle(), score_of(n), member.raw(), flags, new_score) };
     }
 
     /// `ZREM key member`
     pub(in crate::server) fn remove(&self, member: Str<'_>) {
         let remove = api!(RedisModule_ZsetRem);
-        // SAFETY: the key is open for writing; the member is a live string; null asks for no answer.
+        // SAFETY: the key is open for writing; the member is a live string; null asks for no result.
         unsafe { remove(self.handle(), member.raw(), ptr::null_mut()) };
     }
 }

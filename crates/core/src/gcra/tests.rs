@@ -54,7 +54,7 @@ impl Terms {
         fits
     }
 
-    /// The answer to a call for cells that were waited for since `since`, and the TAT after it.
+    /// The answer to a call of a client that has been blocked since `since`, and the TAT after it.
     fn answer(
         self,
         tat: Option<i64>,
@@ -97,7 +97,7 @@ impl Terms {
 }
 
 impl Terms {
-    /// The answer to a call, and what becomes of the stored TAT. A dry run leaves it as it is.
+    /// The answer to a call, and what happens to the stored TAT. A dry run does not change it.
     fn decision(self, tat: Option<i64>, times: [i64; 2], quantity: i64) -> Result<Decision<Nanos>, QuotaError> {
         let (answer, after) = self.answer(tat, times, quantity)?;
         let next = match after {
@@ -136,7 +136,7 @@ impl Limiter {
         self.now += span;
     }
 
-    /// Whether this call would pass after waiting so long.
+    /// Whether this call would pass after this wait.
     fn would_pass(&self, wait: i64, quantity: i64) -> bool {
         let mut later = self.clone();
         later.wait(wait);
@@ -169,7 +169,7 @@ fn near(anchor: i128, bounds: RangeInclusive<i64>) -> impl Strategy<Value = i64>
     })
 }
 
-/// Terms whose tolerance is at most so long.
+/// Terms whose tolerance is at most `longest`.
 fn terms_within(longest: i64) -> impl Strategy<Value = Terms> {
     (magnitude(), magnitude(), magnitude()).prop_map(move |(period, count, limit)| {
         let period = wrapped(period, i128::from(longest));
@@ -250,7 +250,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(50_000))]
 
     #[test]
-    fn every_call_is_answered_by_the_formula(
+    fn every_call_follows_the_formula(
         (terms, (tat, now, quantity)) in any_terms().prop_flat_map(|terms| (Just(terms), call(terms))),
     ) {
         let decide = |quota: Quota| quota.decide(tat.map(Nanos), Nanos(now), quantity).map_err(|_| QuotaError::TooLong);
@@ -258,7 +258,7 @@ proptest! {
     }
 
     #[test]
-    fn every_call_for_cells_that_were_waited_for_is_answered_by_the_formula(
+    fn every_call_for_cells_that_were_waited_for_follows_the_formula(
         (terms, (tat, now, quantity)) in any_terms().prop_flat_map(|terms| (Just(terms), call(terms))),
         waited in prop_oneof![1 => Just(0), 3 => magnitude()],
     ) {
@@ -311,7 +311,7 @@ fn roomy_terms() -> impl Strategy<Value = Terms> {
     prop_oneof![terms_within(EPOCH / 2), usual_terms()]
 }
 
-/// A limiter somewhere in its life: after calls of any quantity, between which its clock went on or back.
+/// A limiter after some calls of any quantity, between which its clock went forward or back.
 fn limiter() -> impl Strategy<Value = Limiter> {
     roomy_terms().prop_flat_map(limiter_of)
 }
@@ -351,7 +351,7 @@ proptest! {
     }
 
     #[test]
-    fn what_remains_passes_and_one_cell_more_is_refused((mut limiter, quantity) in limiter_and_quantity()) {
+    fn the_remaining_cells_pass_and_one_more_is_refused((mut limiter, quantity) in limiter_and_quantity()) {
         let answer = limiter.call(quantity);
         prop_assert!(limiter.would_pass(0, answer.remaining));
         prop_assert!(!limiter.would_pass(0, answer.remaining + 1));
@@ -370,7 +370,7 @@ proptest! {
     }
 
     #[test]
-    fn a_look_repeats_the_last_answer_and_changes_nothing((mut limiter, quantity) in limiter_and_quantity()) {
+    fn a_dry_run_repeats_the_last_answer_and_changes_nothing((mut limiter, quantity) in limiter_and_quantity()) {
         let answer = limiter.call(quantity);
         let left = limiter.tat;
         let dry_run = Answer { limited: false, retry_after: None, ..answer };
@@ -380,7 +380,7 @@ proptest! {
     }
 
     #[test]
-    fn giving_back_undoes_taking(mut limiter in limiter(), cells in magnitude()) {
+    fn a_refund_undoes_a_take(mut limiter in limiter(), cells in magnitude()) {
         let before = limiter.call(-1);
         let left = limiter.tat;
         let quantity = wrapped(cells, i128::from(before.remaining));
@@ -390,7 +390,7 @@ proptest! {
     }
 
     #[test]
-    fn giving_back_a_burst_or_more_ends_at_full(mut limiter in limiter(), cells in magnitude()) {
+    fn a_refund_of_a_burst_or_more_ends_at_full(mut limiter in limiter(), cells in magnitude()) {
         let limit = limiter.call(0).limit;
         let full = Answer { limited: false, limit, remaining: limit, retry_after: None, reset_after: Nanos(0) };
         prop_assert_eq!(limiter.call(cells.max(limit).saturating_neg()), full);
@@ -407,8 +407,8 @@ proptest! {
     }
 }
 
-/// The instants of the cells that a caller gets that calls for `quantity` a number of times, pausing when refused; and the
-/// instant of the next call.
+/// The instants of the cells that a caller gets that calls for `quantity` a number of times, pausing when refused; and
+/// the instant of the next call.
 fn taken_greedily(terms: Terms, quantity: i64, calls: u32, pause: impl Fn(i64) -> i64) -> (Vec<i64>, i64) {
     let cells = usize::try_from(quantity).expect("taken, not given back");
     let mut limiter = Limiter::new(terms);
@@ -520,7 +520,7 @@ proptest! {
 }
 
 #[test]
-fn a_raised_rate_is_not_held_back_by_what_the_old_one_stored() {
+fn a_raised_rate_is_not_limited_by_the_state_of_the_old_one() {
     let mut limiter = Limiter::new(Terms { max_burst: 0, count: 1, period: HOUR });
     limiter.call(1);
     limiter.quota = Terms { max_burst: 0, count: 1, period: SECOND }.quota().expect("terms that fit");
@@ -592,7 +592,7 @@ proptest! {
         }
     }
 
-    /// Those who wait are served by timers that come late, and take what was due by then. The cells count at the
+    /// Blocked clients are served by timers that fire late, and take what was due by then. The cells count at the
     /// instants when they were due, at which they are as many as the rate lets pass, and no instant comes before.
     #[test]
     fn timers_that_come_late_keep_the_rate_and_serve_no_more_than_it(
@@ -649,10 +649,10 @@ fn a_thousand_a_second_without_a_burst_is_a_thousand_a_second_by_timers_that_are
 }
 
 proptest! {
-    /// Within reach of its tolerance a TAT is treated as the cut variant treats it; beyond, everything is refused that
-    /// does not bring it within reach, and nothing changes.
+    /// A TAT within the tolerance is treated as by the cut variant; beyond, every call that does not bring it within
+    /// the tolerance is refused, and changes nothing.
     #[test]
-    fn what_is_not_cut_differs_only_beyond_the_tolerance(
+    fn the_uncut_variant_differs_only_beyond_the_tolerance(
         max_burst in 0..1_000_i64,
         count in 1..1_000_i64,
         period in SECOND..HOUR,
@@ -688,7 +688,7 @@ fn a_quota_of_no_cell_takes_none() {
     }
 }
 
-/// A million calls beside governor, by limiters of every size: waits between none and more than a whole burst takes.
+/// A million calls compared with governor, on limiters of every size: waits from none to more than a whole burst takes.
 #[test]
 fn governor_decides_a_million_calls_the_same() {
     const CALLS_OF_ONE: usize = 2_000;

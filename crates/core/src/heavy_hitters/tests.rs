@@ -1,5 +1,5 @@
-//! What the counters promise, held against exact counts: never too low, too high by at most all events divided by the
-//! number of counters, and no key left out that had more than that.
+//! The promises of the counters, compared with exact counts: never too low, too high by at most all events divided by
+//! the number of counters, and no key missing that had more than that.
 
 use super::*;
 use proptest::collection::vec;
@@ -63,7 +63,7 @@ proptest! {
 
     /// With fewer counters the bound is that of the new number at once; with more, that of the fewest there have been.
     #[test]
-    fn so_it_is_whatever_the_number_of_counters_becomes(
+    fn every_count_is_within_its_bound_after_a_change_of_the_number_of_counters(
         parts in vec((prop_oneof![1 => Just(0), 9 => 1..40usize], stream()), 1..5),
     ) {
         let mut hitters = HeavyHitters::new(parts[0].0);
@@ -88,7 +88,7 @@ proptest! {
     }
 
     #[test]
-    fn who_fits_is_counted_exactly(stream in stream()) {
+    fn as_many_keys_as_counters_are_counted_exactly(stream in stream()) {
         let mut hitters = HeavyHitters::new(2_000);
         let mut exact = Exact::new();
         for &number in &stream {
@@ -101,7 +101,7 @@ proptest! {
 }
 
 #[test]
-fn a_key_shows_its_database_and_what_was_said_last() {
+fn a_key_shows_its_database_and_its_last_label() {
     let mut hitters = HeavyHitters::new(2);
     hitters.record(0, b"k", "CELL.WINDOW");
     hitters.record(1, b"k", "CELL.LOG");
@@ -135,7 +135,7 @@ fn a_reset_forgets_all_and_no_counters_count_nothing() {
 }
 
 #[test]
-fn the_memory_of_long_keys_is_given_back() {
+fn the_memory_of_long_keys_is_freed() {
     let mut hitters = HeavyHitters::new(1);
     hitters.record(0, &[b'k'; 1 << 20], ());
     hitters.record(0, b"short", ());

@@ -1,6 +1,6 @@
-//! What leases promise, held against a list of who is at work: never more holders than the limit; a place that comes free
-//! at the millisecond of its lease's end and no earlier; one place a holder, however often it asks; and a key that expires
-//! with the last of them.
+//! The promises of leases, compared with a list of holders: never more holders than the limit; a place that becomes
+//! free at the millisecond of its lease's end and no earlier; one place for each holder, however often it asks; and a
+//! key that expires with the last of them.
 
 use super::*;
 use proptest::collection::vec;
@@ -10,9 +10,9 @@ const EPOCH: i64 = 1_700_000_000_000;
 
 /// Leases as the store keeps them: holder and end, ordered by end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Held(Vec<(i64, u32)>);
+struct StoredLeases(Vec<(i64, u32)>);
 
-impl Leases for Held {
+impl Leases for StoredLeases {
     fn count(&self) -> i64 {
         number(self.0.len())
     }
@@ -38,14 +38,14 @@ fn number(count: usize) -> i64 {
 #[derive(Clone, Debug)]
 struct Limiter {
     limit: i64,
-    leases: Held,
+    leases: StoredLeases,
     expire_at: Option<i64>,
     now: i64,
 }
 
 impl Limiter {
     fn new(limit: i64) -> Self {
-        Self { limit, leases: Held::default(), expire_at: None, now: EPOCH }
+        Self { limit, leases: StoredLeases::default(), expire_at: None, now: EPOCH }
     }
 
     fn own(&self, holder: u32) -> Option<Millis> {
@@ -55,7 +55,7 @@ impl Limiter {
     /// The server removes a key that has expired.
     fn expire(&mut self) {
         if self.expire_at.is_some_and(|at| at <= self.now) {
-            (self.leases, self.expire_at) = (Held::default(), None);
+            (self.leases, self.expire_at) = (StoredLeases::default(), None);
         }
     }
 
@@ -77,7 +77,7 @@ impl Limiter {
         self.expire();
         match release(&self.leases, self.own(holder), Millis(self.now)) {
             Release::Absent => return false,
-            Release::Clear => (self.leases, self.expire_at) = (Held::default(), None),
+            Release::Clear => (self.leases, self.expire_at) = (StoredLeases::default(), None),
             Release::Remove { expire_at } => {
                 self.leases.0.retain(|lease| lease.1 != holder);
                 self.expire_at = Some(expire_at.0);
@@ -118,7 +118,7 @@ fn a_renewal_keeps_the_place_and_may_end_earlier() {
 }
 
 #[test]
-fn of_two_leases_that_end_together_one_may_go() {
+fn of_two_leases_that_end_together_one_may_be_released() {
     let mut limiter = Limiter::new(3);
     limiter.ask(1, 1_000);
     limiter.ask(2, 1_000);
@@ -130,7 +130,7 @@ fn of_two_leases_that_end_together_one_may_go() {
 }
 
 #[test]
-fn a_release_that_comes_late_frees_nobody_elses_place() {
+fn a_late_release_frees_no_other_holders_place() {
     let mut limiter = Limiter::new(1);
     limiter.ask(1, 1_000);
     limiter.now += 1_000;
@@ -140,7 +140,7 @@ fn a_release_that_comes_late_frees_nobody_elses_place() {
     assert!(limiter.ask(3, 1_000).limited);
     assert!(limiter.release(2));
     assert!(!limiter.release(2));
-    assert_eq!(limiter.leases, Held::default());
+    assert_eq!(limiter.leases, StoredLeases::default());
 }
 
 /// Where others come first, the holder is told to ask again at once; where none is free, when one will be.
@@ -159,7 +159,7 @@ fn a_refusal_tells_when_a_place_is_free_and_for_how_long_others_work() {
 }
 
 #[test]
-fn with_a_lowered_limit_nobody_is_evicted_and_several_leases_must_end() {
+fn with_a_lowered_limit_no_holder_is_evicted_and_several_leases_must_end() {
     let mut limiter = Limiter::new(4);
     for holder in 1..=4 {
         limiter.ask(holder, 1_000 * i64::from(holder));
@@ -175,7 +175,7 @@ fn with_a_lowered_limit_nobody_is_evicted_and_several_leases_must_end() {
 
 #[test]
 fn ten_thousand_holders_have_a_place_each() {
-    let leases = Held((0..10_000u32).map(|holder| (EPOCH + 1_000 + i64::from(holder), holder)).collect());
+    let leases = StoredLeases((0..10_000u32).map(|holder| (EPOCH + 1_000 + i64::from(holder), holder)).collect());
     let policy = Policy { limit: 10_000, ttl: Millis(60_000) };
     let refused = policy.decide(&leases, None, Millis(EPOCH)).expect("instants that fit").answer;
     assert_eq!(refused, answered(10_000, true, 0, Some(1_000), 10_999));
@@ -189,7 +189,8 @@ fn ten_thousand_holders_have_a_place_each() {
 #[test]
 fn leases_that_end_after_the_year_2262_are_too_long() {
     let last = i64::MAX / 1_000_000;
-    let decide = |now| Policy { limit: 1, ttl: MAX_TTL }.decide(&Held::default(), None, Millis(now)).map(|_| ());
+    let decide =
+        |now| Policy { limit: 1, ttl: MAX_TTL }.decide(&StoredLeases::default(), None, Millis(now)).map(|_| ());
     assert_eq!(decide(last - MAX_TTL.0), Ok(()));
     assert_eq!(decide(last - MAX_TTL.0 + 1), Err(TooLong));
     assert_eq!(decide(i64::MAX), Err(TooLong));
@@ -218,15 +219,15 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4_000))]
 
-    /// Told from outside: who was given a place, and until when.
+    /// The model: the holders that were given a place, and until when.
     #[test]
-    fn who_is_at_work_is_never_more_than_the_limit_and_nobody_is_refused_but_for_that(steps in steps()) {
+    fn never_more_holders_than_the_limit_and_no_other_refusals(steps in steps()) {
         let mut limiter = Limiter::new(2);
         let mut at_work: Vec<(u32, i64)> = Vec::new();
         for step in steps {
             let now = limiter.now;
             limiter.expire();
-            if limiter.leases == Held::default() {
+            if limiter.leases == StoredLeases::default() {
                 // The server has removed the key, even if the clock goes back.
                 at_work.clear();
             }
@@ -250,7 +251,7 @@ proptest! {
                     let answer = limiter.ask(holder, ttl);
                     prop_assert_eq!(answer.limited, !passes);
                     if passes {
-                        // What is over is removed: a clock that goes back finds none of it again.
+                        // Leases that are over are removed: a clock that goes back does not restore them.
                         at_work.retain(|&(other, end)| other != holder && end > now);
                         at_work.push((holder, now + ttl));
                         prop_assert_eq!(limiter.own(holder), Some(Millis(now + ttl)));
@@ -277,7 +278,7 @@ proptest! {
         let mut ends = ends;
         ends.sort_unstable();
         let own = ends.get(own).map(|&end| Millis(end));
-        let leases = Held((0..).zip(ends).map(|(holder, end)| (end, holder)).collect());
+        let leases = StoredLeases((0..).zip(ends).map(|(holder, end)| (end, holder)).collect());
         let _ = Policy { limit, ttl: Millis(1) }.decide(&leases, own, Millis(now));
         let _ = release(&leases, own, Millis(now));
     }

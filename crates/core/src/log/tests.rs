@@ -1,6 +1,6 @@
-//! What a sliding log promises: what counting the cells in view says, of any cells at any time; never more than the
-//! limit in any period, wherever it begins; waits that are true to the tick; and no way to be shut out for longer than
-//! a period.
+//! The promises of a sliding log: decisions that agree with counting the cells in the window, for any cells at any
+//! time; never more than the limit in any period, wherever it begins; waits that are exact to the tick; and no refusal
+//! for longer than a period.
 
 use super::*;
 use proptest::collection::vec;
@@ -20,9 +20,9 @@ const LAST: i64 = i64::MAX / TICK;
 
 /// A log as the store keeps it: the times of its cells, ascending.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Held(Vec<Micros>);
+struct StoredCells(Vec<Micros>);
 
-impl Cells for Held {
+impl Cells for StoredCells {
     fn count(&self) -> i64 {
         in_64_bits(self.0.len())
     }
@@ -36,9 +36,9 @@ impl Cells for Held {
     }
 }
 
-impl Held {
-    /// Leaves what a decision at `now` asks for, as the store does.
-    fn save(&mut self, next: Next<Change>, now: Micros) {
+impl StoredCells {
+    /// Applies a decision at `now`, as the store does.
+    fn save(&mut self, next: Next<Update>, now: Micros) {
         let change = match next {
             Next::Keep => return,
             Next::Clear => return self.0.clear(),
@@ -48,13 +48,13 @@ impl Held {
             *time = now.min(*time);
         }
         match change {
-            Change::Take { out_of_view, cells } => {
+            Update::Take { out_of_view, cells } => {
                 // It may trim more than it adds, but no promise needs that.
                 self.0.drain(..size(out_of_view.min(cells)));
                 self.0.extend(repeat_n(now, size(cells)));
             }
-            Change::Return { cells } => self.0.truncate(self.0.len() - size(cells)),
-            Change::Repair => {}
+            Update::Return { cells } => self.0.truncate(self.0.len() - size(cells)),
+            Update::Repair => {}
         }
     }
 }
@@ -67,7 +67,7 @@ fn size(cells: i64) -> usize {
     usize::try_from(cells).expect("0 at least")
 }
 
-/// The numbers of a limiter, and the contract's rules on them: all is found by counting cells, in ns of 128 bits.
+/// The numbers of a limiter, and the contract's rules on them, all by counting cells, in ns of 128 bits.
 #[derive(Clone, Copy, Debug)]
 struct Terms {
     limit: i64,
@@ -79,35 +79,35 @@ impl Terms {
         Policy { limit: self.limit, period: Nanos(self.period) }
     }
 
-    /// When a cell that was taken at this tick leaves the view.
+    /// When a cell that was taken at this tick leaves the window.
     fn leaves(self, time: Micros) -> i128 {
         i128::from(time.0) * i128::from(TICK) + i128::from(self.period)
     }
 
-    fn count(self, cells: &Held, at: i128) -> i64 {
+    fn count(self, cells: &StoredCells, at: i128) -> i64 {
         in_64_bits(cells.0.iter().filter(|&&time| self.leaves(time) > at).count())
     }
 
-    fn in_view(self, mut cells: Held, now: Micros) -> Held {
+    fn in_view(self, mut cells: StoredCells, now: Micros) -> StoredCells {
         cells.0.retain(|&time| self.leaves(time) > i128::from(now.0) * i128::from(TICK));
         cells
     }
 
     /// The answer to a call, and the log after it.
-    fn answer(self, cells: &Held, now: Micros, quantity: i64) -> Result<(Answer, Held), TooLong> {
+    fn answer(self, cells: &StoredCells, now: Micros, quantity: i64) -> Result<(Answer, StoredCells), TooLong> {
         if self.leaves(now) > i128::from(i64::MAX) {
             return Err(TooLong);
         }
         let at = i128::from(now.0) * i128::from(TICK);
-        let mut after = Held(cells.0.iter().map(|&time| time.min(now)).collect());
-        let held = self.count(&after, at);
+        let mut after = StoredCells(cells.0.iter().map(|&time| time.min(now)).collect());
+        let in_window = self.count(&after, at);
         let fits = |instant| i128::from(self.count(&after, instant)) + i128::from(quantity) <= i128::from(self.limit);
         let limited = quantity > 0 && !fits(at);
         // Room comes when a cell leaves.
         let retry_at = after.0.iter().map(|&time| self.leaves(time)).find(|&instant| instant > at && fits(instant));
         if quantity > 0 && !limited {
             after.0.extend(repeat_n(now, size(quantity)));
-        } else if quantity < 0 && quantity <= -held {
+        } else if quantity < 0 && quantity <= -in_window {
             after.0.clear();
         } else if quantity < 0 {
             after.0.truncate(after.0.len() - size(-quantity));
@@ -130,13 +130,13 @@ impl Terms {
 #[derive(Clone, Debug)]
 struct Limiter {
     terms: Terms,
-    cells: Held,
+    cells: StoredCells,
     now: i64,
 }
 
 impl Limiter {
     fn new(terms: Terms) -> Self {
-        Self { terms, cells: Held::default(), now: EPOCH }
+        Self { terms, cells: StoredCells::default(), now: EPOCH }
     }
 
     fn call(&mut self, quantity: i64) -> Answer {
@@ -150,14 +150,14 @@ impl Limiter {
         self.now += ticks;
     }
 
-    /// Whether this call would pass after waiting so long.
+    /// Whether this call would pass after this wait.
     fn would_pass(&self, ticks: i64, quantity: i64) -> bool {
         let mut later = self.clone();
         later.wait(ticks);
         !later.call(quantity).limited
     }
 
-    fn held(&self) -> i64 {
+    fn in_window(&self) -> i64 {
         self.terms.count(&self.cells, i128::from(self.now) * i128::from(TICK))
     }
 
@@ -172,7 +172,7 @@ impl Limiter {
     }
 }
 
-/// How many ticks to wait so that such a span has passed.
+/// The number of ticks in which this span passes.
 fn ticks(span: Nanos) -> i64 {
     span.0 / TICK + i64::from(span.0 % TICK > 0)
 }
@@ -226,7 +226,7 @@ fn quantity(terms: Terms) -> impl Strategy<Value = i64> {
 }
 
 /// Any clock, cells and quantity, mostly where a comparison is decided.
-fn call(terms: Terms) -> impl Strategy<Value = (Held, Micros, i64)> {
+fn call(terms: Terms) -> impl Strategy<Value = (StoredCells, Micros, i64)> {
     let period = terms.period / TICK;
     let now = prop_oneof![
         4 => Just(EPOCH),
@@ -245,7 +245,7 @@ fn call(terms: Terms) -> impl Strategy<Value = (Held, Micros, i64)> {
         ];
         let cells = vec(time, 0..=size(terms.limit) + 3).prop_map(|mut times| {
             times.sort_unstable();
-            Held(times.into_iter().map(Micros).collect())
+            StoredCells(times.into_iter().map(Micros).collect())
         });
         (cells, Just(Micros(now)), Just(quantity))
     })
@@ -255,7 +255,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(30_000))]
 
     #[test]
-    fn every_call_is_answered_by_counting(
+    fn every_call_agrees_with_counting(
         (terms, (cells, now, quantity)) in prop_oneof![4 => roomy_terms(), 1 => terms_within(i64::MAX)]
             .prop_flat_map(|terms| (Just(terms), call(terms))),
     ) {
@@ -269,13 +269,13 @@ proptest! {
     }
 
     #[test]
-    fn a_refusal_or_a_look_logs_nothing(
+    fn a_refusal_or_a_dry_run_logs_nothing(
         (terms, (cells, now, quantity)) in roomy_terms().prop_flat_map(|terms| (Just(terms), call(terms))),
     ) {
         let Ok(Decision { answer, next }) = terms.policy().decide(&cells, now, quantity) else { return Ok(()) };
-        if answer.limited || quantity == 0 || cells == Held::default() && quantity < 0 {
+        if answer.limited || quantity == 0 || cells == StoredCells::default() && quantity < 0 {
             let ahead = cells.nth_newest(1).is_some_and(|newest| newest > now);
-            prop_assert_eq!(next, if ahead && quantity != 0 { Next::Store(Change::Repair) } else { Next::Keep });
+            prop_assert_eq!(next, if ahead && quantity != 0 { Next::Store(Update::Repair) } else { Next::Keep });
         }
     }
 }
@@ -335,14 +335,14 @@ fn a_log_of_the_highest_limit_is_exact_too() {
     assert_eq!(limiter.call(MAX_LIMIT + 1).retry_after, None);
     assert_eq!(limiter.call(i64::MAX).retry_after, None);
     assert_eq!(limiter.call(i64::MIN).remaining, MAX_LIMIT);
-    assert_eq!(limiter.cells, Held::default());
+    assert_eq!(limiter.cells, StoredCells::default());
 }
 
 #[test]
 fn periods_that_end_after_the_year_2262_are_too_long() {
     let fits = |period| {
         let policy = Terms { limit: 1, period }.policy();
-        [0, 1, 2, -1].map(|quantity| policy.decide(&Held::default(), Micros(EPOCH), quantity).is_ok())
+        [0, 1, 2, -1].map(|quantity| policy.decide(&StoredCells::default(), Micros(EPOCH), quantity).is_ok())
     };
     assert_eq!(fits(i64::MAX - EPOCH * TICK), [true; 4]);
     assert_eq!(fits(i64::MAX - EPOCH * TICK + 1), [false; 4]);
@@ -352,7 +352,7 @@ fn periods_that_end_after_the_year_2262_are_too_long() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_000))]
 
-    /// Told from outside, by a record of what has passed.
+    /// The model: a record of the cells that passed.
     #[test]
     fn no_period_passes_more_than_the_limit_and_no_call_is_refused_otherwise(
         (terms, calls) in (1..=12i64, prop_oneof![1..=20 * TICK, 1..=SECOND])
@@ -388,7 +388,7 @@ proptest! {
     }
 }
 
-/// A limiter somewhere in its life: after calls of any quantity, between which its clock went on or back.
+/// A limiter after some calls of any quantity, between which its clock went forward or back.
 fn limiter() -> impl Strategy<Value = Limiter> {
     roomy_terms().prop_flat_map(limiter_of)
 }
@@ -423,7 +423,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
-    fn whatever_the_clock_does_no_more_than_the_limit_is_in_view(
+    fn with_any_clock_no_more_than_the_limit_is_in_view(
         (terms, calls) in roomy_terms().prop_flat_map(|terms| {
             (Just(terms), vec((quantity(terms), step(terms)), 1..40))
         }),
@@ -432,7 +432,7 @@ proptest! {
         for (quantity, step) in calls {
             limiter.now = (limiter.now + step).clamp(0, 2 * EPOCH);
             let answer = limiter.call(quantity);
-            prop_assert_eq!(answer.remaining, terms.limit - limiter.held());
+            prop_assert_eq!(answer.remaining, terms.limit - limiter.in_window());
             prop_assert!((0..=terms.limit).contains(&answer.remaining));
             prop_assert!(in_64_bits(limiter.cells.0.len()) <= terms.limit, "nothing piles up");
             prop_assert!((0..=terms.period).contains(&answer.reset_after.0));
@@ -442,7 +442,7 @@ proptest! {
     }
 
     #[test]
-    fn what_remains_passes_and_one_cell_more_is_refused((mut limiter, quantity) in limiter_and_quantity()) {
+    fn the_remaining_cells_pass_and_one_more_is_refused((mut limiter, quantity) in limiter_and_quantity()) {
         let answer = limiter.call(quantity);
         prop_assert!(limiter.would_pass(0, answer.remaining));
         prop_assert!(!limiter.would_pass(0, answer.remaining + 1));
@@ -479,7 +479,7 @@ proptest! {
     }
 
     #[test]
-    fn a_look_repeats_the_last_answer_and_changes_nothing((mut limiter, quantity) in limiter_and_quantity()) {
+    fn a_dry_run_repeats_the_last_answer_and_changes_nothing((mut limiter, quantity) in limiter_and_quantity()) {
         let answer = limiter.call(quantity);
         let left = limiter.cells.clone();
         let dry_run = Answer { limited: false, retry_after: None, ..answer };
@@ -489,29 +489,29 @@ proptest! {
     }
 
     #[test]
-    fn giving_back_takes_the_newest(mut limiter in limiter(), (taken, given) in (1..=12i64, 1..=12i64)) {
-        limiter.call(i64::MAX); // What lies ahead is moved to now.
+    fn a_refund_removes_the_newest(mut limiter in limiter(), (taken, given) in (1..=12i64, 1..=12i64)) {
+        limiter.call(i64::MAX); // Cells that lie ahead are moved to now.
         let before = limiter.call(0);
         let quantity = taken.min(before.remaining);
         limiter.call(quantity);
         let cells = limiter.cells.clone();
-        let given_back = given.min(limiter.held());
+        let refunded = given.min(limiter.in_window());
         let answer = limiter.call(-given);
-        prop_assert_eq!(answer.remaining, before.remaining - quantity + given_back);
+        prop_assert_eq!(answer.remaining, before.remaining - quantity + refunded);
         if answer.remaining == answer.limit {
-            prop_assert_eq!((answer.reset_after, limiter.cells), (Nanos(0), Held::default()));
+            prop_assert_eq!((answer.reset_after, limiter.cells), (Nanos(0), StoredCells::default()));
         } else {
-            prop_assert_eq!(limiter.cells.0.as_slice(), &cells.0[..cells.0.len() - size(given_back)]);
+            prop_assert_eq!(limiter.cells.0.as_slice(), &cells.0[..cells.0.len() - size(refunded)]);
             prop_assert!(given != quantity || answer == before);
         }
     }
 
     #[test]
-    fn giving_back_all_or_more_ends_at_full(mut limiter in limiter(), cells in magnitude()) {
+    fn a_refund_of_all_or_more_ends_at_full(mut limiter in limiter(), cells in magnitude()) {
         let limit = limiter.terms.limit;
         let full = Answer { limited: false, limit, remaining: limit, retry_after: None, reset_after: Nanos(0) };
         prop_assert_eq!(limiter.call(-cells.max(limit)), full);
-        prop_assert_eq!(&limiter.cells, &Held::default());
+        prop_assert_eq!(&limiter.cells, &StoredCells::default());
         prop_assert_eq!(limiter.call(i64::MIN), full);
     }
 
@@ -526,13 +526,13 @@ proptest! {
         limiter.now = newest - ((back - 1) % newest + 1);
         let quantity = cells.min(limiter.terms.limit + 1);
         let ahead = limiter.ahead();
-        let held = limiter.held();
+        let in_window = limiter.in_window();
         let cells = limiter.cells.clone();
-        prop_assert_eq!(limiter.call(0).remaining, limiter.terms.limit - held);
+        prop_assert_eq!(limiter.call(0).remaining, limiter.terms.limit - in_window);
         prop_assert_eq!(&limiter.cells, &cells, "a dry run repairs nothing");
         let answer = limiter.call(quantity);
         let taken = if answer.limited { 0 } else { quantity };
-        prop_assert_eq!(answer.remaining, limiter.terms.limit - held - taken);
+        prop_assert_eq!(answer.remaining, limiter.terms.limit - in_window - taken);
         prop_assert_eq!(answer.reset_after, Nanos(limiter.terms.period));
         prop_assert!(answer.retry_after.is_none_or(|wait| wait <= answer.reset_after));
         let now = limiter.cells.0.iter().filter(|time| time.0 == limiter.now).count();
@@ -547,10 +547,10 @@ proptest! {
         (terms, quantity) in roomy_terms().prop_flat_map(|terms| (Just(terms), 1..=terms.limit)),
     ) {
         limiter.terms = terms;
-        let held = limiter.held();
+        let in_window = limiter.in_window();
         let answer = limiter.call(quantity);
-        prop_assert_eq!(answer.limited, held + quantity > terms.limit);
-        prop_assert_eq!(answer.remaining, (terms.limit - limiter.held()).max(0));
+        prop_assert_eq!(answer.limited, in_window + quantity > terms.limit);
+        prop_assert_eq!(answer.remaining, (terms.limit - limiter.in_window()).max(0));
         if let Some(wait) = answer.retry_after {
             prop_assert!(wait <= Nanos(terms.period));
             prop_assert!(limiter.would_pass(ticks(wait), quantity));

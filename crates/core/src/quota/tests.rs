@@ -1,5 +1,5 @@
-//! What a calendar quota promises: units that begin and end where chrono's calendar has them, to the millisecond, on any
-//! local clock; never more than the limit in one; and the contract's rules on any state that it meets.
+//! The promises of a calendar quota: units that begin and end where chrono's calendar has them, to the millisecond, on
+//! any local clock; never more than the limit in one; and the contract's rules on any stored state.
 
 use super::*;
 use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, TimeDelta, Timelike};
@@ -243,7 +243,7 @@ fn by_the_rules(
         reset_after,
     };
     let after = if limited || quantity == 0 {
-        // All gets an end; one that is too late is cut by a call that asks for cells.
+        // Every count gets an end; one that is too late is cut by a call that asks for cells.
         let repaired = |window: Window| match window.end {
             None => Window { end: Some(Millis(unit_end)), ..window },
             Some(Millis(end)) if limited && end > unit_end => Window { end: Some(Millis(unit_end)), ..window },
@@ -275,7 +275,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(10_000))]
 
     #[test]
-    fn every_call_is_answered_by_the_rules(
+    fn every_call_follows_the_rules(
         (terms, now) in (terms(), instant()),
         (limit, quantity) in limit().prop_flat_map(|limit| (Just(limit), quantity(limit))),
         (count, end) in (prop_oneof![3 => 0..=6i64, 1 => 0..=MOST], 0..=7usize),
@@ -300,9 +300,9 @@ proptest! {
         }
     }
 
-    /// Told from outside: what has passed in the unit that chrono says it is.
+    /// The model: the cells that passed in the unit that chrono computes.
     #[test]
-    fn no_unit_passes_more_than_the_limit_and_nobody_is_refused_but_for_that(
+    fn no_unit_passes_more_than_the_limit_and_there_are_no_other_refusals(
         terms in terms(),
         limit in 1..=9i64,
         calls in vec((1..=9i64, prop_oneof![Just(0), 0..=86_400_000i64, 0..=3_000_000_000i64]), 1..40),
@@ -341,7 +341,7 @@ fn at_noon(stored: Option<(i64, Option<i64>)>, quantity: i64) -> Decision<Window
 const MIDNIGHT: i64 = NOON + MILLIS_PER_DAY / 2;
 
 #[test]
-fn a_state_of_a_longer_unit_is_cut_by_who_asks_and_one_of_a_shorter_keeps_its_end() {
+fn a_state_of_a_longer_unit_is_cut_by_a_take_and_one_of_a_shorter_keeps_its_end() {
     let month = Some(NOON + 20 * MILLIS_PER_DAY);
     let left = |decision: Decision<Window>| match decision.next {
         Next::Store(Window { count, end: Some(end) }) => Some((count, end.0)),
@@ -351,8 +351,8 @@ fn a_state_of_a_longer_unit_is_cut_by_who_asks_and_one_of_a_shorter_keeps_its_en
     assert_eq!(left(at_noon(Some((2, month)), 1)), Some((3, MIDNIGHT)));
     assert_eq!(left(at_noon(Some((3, month)), 1)), Some((3, MIDNIGHT)), "stored even though refused");
     assert_eq!(left(at_noon(Some((3, month)), -1)), Some((2, MIDNIGHT)));
-    let look = at_noon(Some((3, month)), 0);
-    assert_eq!((look.answer.reset_after, look.next), (half_a_day, Next::Keep));
+    let dry_run = at_noon(Some((3, month)), 0);
+    assert_eq!((dry_run.answer.reset_after, dry_run.next), (half_a_day, Next::Keep));
     assert_eq!(left(at_noon(Some((2, Some(NOON + 1))), 1)), Some((3, NOON + 1)));
     assert_eq!(at_noon(Some((3, Some(NOON + 1))), 1).answer.retry_after, Some(Nanos(1_000_000)));
     assert_eq!(left(at_noon(Some((2, None)), 0)), Some((2, MIDNIGHT)), "what has no end gets one from any call");
@@ -370,7 +370,7 @@ fn a_stored_zero_counts_as_fresh() {
 }
 
 #[test]
-fn a_refund_after_the_boundary_gives_nothing_to_the_new_unit() {
+fn a_refund_after_the_boundary_adds_nothing_to_the_new_unit() {
     let refund = at_noon(Some((3, Some(NOON))), -1);
     assert_eq!((refund.answer.remaining, refund.next), (3, Next::Clear));
     assert_eq!(at_noon(None, -1).next, Next::Keep);

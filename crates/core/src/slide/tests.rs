@@ -1,6 +1,6 @@
-//! What a sliding counter promises: the contract's estimate, and decisions by it, on any numbers, any state and any
-//! clock; no more cells in a period than the estimate can be wrong by, held against a log of all of them; and no way to
-//! be shut out for longer than two periods.
+//! The promises of a sliding counter: the contract's estimate, and decisions by it, on any numbers, any state and any
+//! clock; no more cells in a period than the estimate's error allows, compared with a log of all of them; and no
+//! refusal for longer than two periods.
 
 use super::*;
 use proptest::collection::vec;
@@ -177,7 +177,7 @@ impl Limiter {
         self.now += span;
     }
 
-    /// Whether this call would pass after waiting so long.
+    /// Whether this call would pass after this wait.
     fn would_pass(&self, wait: i64, quantity: i64) -> bool {
         let mut later = self.clone();
         later.wait(wait);
@@ -211,7 +211,7 @@ fn near(anchor: i128, bounds: RangeInclusive<i64>) -> impl Strategy<Value = i64>
     })
 }
 
-/// Terms whose periods last at most so long.
+/// Terms whose periods last at most `longest`.
 fn terms_within(longest: i64) -> impl Strategy<Value = Terms> {
     let limit = prop_oneof![2 => 1..=9i64, 1 => magnitude(), 1 => Just(i64::MAX)];
     let period = prop_oneof![1 => 1..=10i64, 1 => select(vec![SECOND, MINUTE, 7 * SECOND / 4]), 2 => up_to(longest)];
@@ -286,7 +286,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(50_000))]
 
     #[test]
-    fn every_call_is_answered_by_the_estimate(
+    fn every_call_follows_the_estimate(
         (terms, (stored, now, quantity)) in any_terms().prop_flat_map(|terms| (Just(terms), call(terms))),
     ) {
         let expected = terms.answer(stored, now, quantity).map(|(answer, after)| {
@@ -332,7 +332,7 @@ fn windows_are_aligned_and_the_previous_one_counts_by_its_share_in_view() {
 }
 
 #[test]
-fn cells_are_given_back_to_the_current_window_and_then_to_what_is_in_view_of_the_previous_one() {
+fn cells_are_refunded_to_the_current_window_and_then_to_what_is_in_view_of_the_previous_one() {
     let mut limiter = Limiter::new(Terms { limit: 10, period: MINUTE });
     limiter.call(8);
     limiter.wait(90 * SECOND);
@@ -356,7 +356,7 @@ fn two_periods_that_end_after_the_year_2262_are_too_long() {
     assert_eq!(fits(i64::MAX), [false; 4]);
 }
 
-/// A limiter somewhere in its life: after calls of any quantity, between which its clock went on or back.
+/// A limiter after some calls of any quantity, between which its clock went forward or back.
 fn limiter() -> impl Strategy<Value = Limiter> {
     roomy_terms().prop_flat_map(limiter_of)
 }
@@ -390,7 +390,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
-    fn whatever_the_clock_does_no_cell_passes_beyond_the_estimate(
+    fn with_any_clock_no_cell_passes_beyond_the_estimate(
         (terms, calls) in roomy_terms().prop_flat_map(|terms| {
             (Just(terms), vec((quantity(terms), step(terms)), 1..30))
         }),
@@ -412,7 +412,7 @@ proptest! {
     }
 
     #[test]
-    fn what_remains_passes_and_one_cell_more_is_refused((mut limiter, quantity) in limiter_and_quantity()) {
+    fn the_remaining_cells_pass_and_one_more_is_refused((mut limiter, quantity) in limiter_and_quantity()) {
         let answer = limiter.call(quantity);
         prop_assert!(limiter.would_pass(0, answer.remaining));
         prop_assert!(answer.remaining == i64::MAX || !limiter.would_pass(0, answer.remaining + 1));
@@ -514,7 +514,7 @@ proptest! {
     }
 
     #[test]
-    fn a_look_repeats_the_last_answer_and_changes_nothing((mut limiter, quantity) in limiter_and_quantity()) {
+    fn a_dry_run_repeats_the_last_answer_and_changes_nothing((mut limiter, quantity) in limiter_and_quantity()) {
         let answer = limiter.call(quantity);
         let left = limiter.slide;
         let dry_run = Answer { limited: false, retry_after: None, ..answer };
@@ -524,7 +524,7 @@ proptest! {
     }
 
     #[test]
-    fn giving_back_undoes_taking(mut limiter in limiter(), cells in magnitude()) {
+    fn a_refund_undoes_a_take(mut limiter in limiter(), cells in magnitude()) {
         let before = limiter.call(0);
         prop_assume!(before.remaining > 0);
         let quantity = (cells - 1) % before.remaining + 1;
@@ -534,7 +534,7 @@ proptest! {
     }
 
     #[test]
-    fn giving_back_all_or_more_ends_at_full(mut limiter in limiter(), cells in magnitude()) {
+    fn a_refund_of_all_or_more_ends_at_full(mut limiter in limiter(), cells in magnitude()) {
         let limit = limiter.terms.limit;
         let full = Answer { limited: false, limit, remaining: limit, retry_after: None, reset_after: Nanos(0) };
         let counted = i64::try_from(limiter.estimate());
@@ -554,7 +554,8 @@ proptest! {
     }
 }
 
-/// A caller that got `wait` as its retry_after is refused until then, with the same instant, at whatever percentages of it it calls.
+/// A caller that got `wait` as its retry_after is refused until then, with the same instant, when it calls at these
+/// percentages of it.
 fn keeps_its_promise(
     limiter: &mut Limiter,
     quantity: i64,
@@ -572,7 +573,7 @@ fn keeps_its_promise(
     Ok(())
 }
 
-/// Every cell that has passed: what the two counts stand for.
+/// Every cell that has passed, which the two counts estimate.
 #[derive(Debug)]
 struct Log {
     terms: Terms,
@@ -614,8 +615,8 @@ fn traffic() -> impl Strategy<Value = (Terms, Vec<(i64, i64)>)> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_000))]
 
-    /// One that knows each cell would decide the same, but for the cells that the estimate takes to be on the other
-    /// side of the edge of the view.
+    /// A limiter that knows each cell would decide the same, except for the cells that the estimate places on the other
+    /// side of the start of the period.
     #[test]
     fn it_decides_as_an_exact_log_does_to_within_what_two_counts_can_tell((terms, calls) in traffic()) {
         let Terms { limit, period } = terms;
@@ -694,7 +695,7 @@ fn a_caller_at_the_end_of_a_window_gets_as_many_more_as_have_left_the_view() {
 }
 
 #[test]
-fn a_long_period_that_is_made_short_is_not_held_against_anyone_for_longer() {
+fn after_a_long_period_is_shortened_no_refusal_outlasts_the_short_one() {
     let mut limiter = Limiter::new(Terms { limit: 10, period: 60 * MINUTE });
     limiter.call(10);
     limiter.terms.period = MINUTE;

@@ -1,5 +1,5 @@
-//! What a fixed window promises: the contract's rules on any numbers, any state and any clock; never more than the
-//! limit from its first hit to its end; a block that lasts as long as it says; and no way to be shut out for longer.
+//! The promises of a fixed window: the contract's rules on any numbers, any state and any clock; never more than the
+//! limit from its first hit to its end; a block that lasts as long as it says; and no refusal for longer.
 
 use super::*;
 use proptest::collection::vec;
@@ -24,7 +24,7 @@ struct Terms {
     block: Option<i64>,
 }
 
-/// What the rules make of a stored window: its count and its end, and whether it is a block.
+/// A stored window by the rules: its count and its end, and whether it is a block.
 #[derive(Clone, Copy, Debug)]
 struct Seen {
     count: i128,
@@ -130,7 +130,7 @@ impl Limiter {
         self.now += span;
     }
 
-    /// The answer to this call after waiting so long.
+    /// The answer to this call after this wait.
     fn later(&self, wait: i64, quantity: i64) -> Answer {
         let mut later = self.clone();
         later.wait(wait);
@@ -142,13 +142,13 @@ impl Limiter {
     }
 
     /// What is stored, unless it has ended.
-    fn held(&self) -> Option<Window> {
+    fn current(&self) -> Option<Window> {
         self.window.filter(|window| window.end.is_none_or(|Millis(end)| end > self.now))
     }
 
-    /// Whether it is shut by a block, as far as its numbers tell.
+    /// Whether it is a block, as far as its numbers tell.
     fn is_shut(&self) -> bool {
-        self.held().is_some_and(|window| window.count > self.terms.limit)
+        self.current().is_some_and(|window| window.count > self.terms.limit)
     }
 
     fn end(&self) -> Option<i64> {
@@ -183,7 +183,7 @@ fn limit() -> impl Strategy<Value = i64> {
     prop_oneof![3 => 1..=5i64, 1 => up_to(i64::MAX - 1), 1 => near(i128::from(i64::MAX) - 1, 1..=i64::MAX - 1)]
 }
 
-/// Terms whose windows and blocks last at most so long.
+/// Terms whose windows and blocks last at most `longest`.
 fn terms_within(longest: i64) -> impl Strategy<Value = Terms> {
     let span = move || prop_oneof![1 => 1..=10i64, 1 => up_to(longest)];
     let block = prop_oneof![1 => Just(None), 2 => span().prop_map(Some)];
@@ -250,7 +250,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(50_000))]
 
     #[test]
-    fn every_call_is_answered_by_the_rules(
+    fn every_call_follows_the_rules(
         (terms, (stored, now, quantity)) in any_terms().prop_flat_map(|terms| (Just(terms), call(terms))),
     ) {
         let expected = terms.answer(stored, now, quantity).map(|(answer, after)| {
@@ -334,7 +334,7 @@ fn windows_and_blocks_that_end_after_the_year_2262_are_too_long() {
 }
 
 proptest! {
-    /// Told from outside: when the first hit came, what has passed since, and when a call beyond the limit came.
+    /// The model: when the first hit came, the cells that passed since, and when a call beyond the limit came.
     #[test]
     fn from_its_first_hit_to_its_end_a_window_passes_the_limit_and_no_more(
         (terms, calls) in (1..=9i64, 1..=99i64, proptest::option::of(1..=99i64))
@@ -365,7 +365,7 @@ proptest! {
     }
 }
 
-/// A limiter somewhere in its life: after calls of any quantity, between which its clock went on or back.
+/// A limiter after some calls of any quantity, between which its clock went forward or back.
 fn limiter() -> impl Strategy<Value = Limiter> {
     roomy_terms().prop_flat_map(limiter_of)
 }
@@ -399,7 +399,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
-    fn whatever_the_clock_does_no_window_passes_more_than_the_limit_or_lasts_too_long(
+    fn with_any_clock_no_window_passes_more_than_the_limit_or_lasts_too_long(
         (terms, calls) in roomy_terms().prop_flat_map(|terms| {
             (Just(terms), vec((quantity(terms), step(terms)), 1..40))
         }),
@@ -409,7 +409,7 @@ proptest! {
         for (quantity, step) in calls {
             limiter.now = (limiter.now + step).clamp(0, 2 * EPOCH);
             let shut = limiter.is_shut();
-            if limiter.held().is_none() {
+            if limiter.current().is_none() {
                 // The server has removed it, even if the clock goes back.
                 (passed, limiter.window) = (0, None);
             }
@@ -428,7 +428,7 @@ proptest! {
     }
 
     #[test]
-    fn what_remains_passes_and_one_cell_more_is_refused((mut limiter, quantity) in limiter_and_quantity()) {
+    fn the_remaining_cells_pass_and_one_more_is_refused((mut limiter, quantity) in limiter_and_quantity()) {
         let answer = limiter.call(quantity);
         prop_assert!(limiter.would_pass(0, answer.remaining));
         prop_assert!(!limiter.would_pass(0, answer.remaining + 1));
@@ -463,7 +463,7 @@ proptest! {
     }
 
     #[test]
-    fn a_block_lasts_as_long_as_it_says_whatever_is_called_meanwhile(
+    fn a_block_lasts_as_long_as_it_says_under_any_calls(
         (mut limiter, block, calls) in (roomy_terms(), up_to(EPOCH)).prop_flat_map(|(terms, block)| {
             let terms = Terms { block: Some(block), ..terms };
             (limiter_of(terms), Just(block), vec((quantity(terms), 0..=terms.longest(), any::<bool>()), 1..10))
@@ -487,7 +487,7 @@ proptest! {
     }
 
     #[test]
-    fn a_look_repeats_the_last_answer_and_changes_nothing((mut limiter, quantity) in limiter_and_quantity()) {
+    fn a_dry_run_repeats_the_last_answer_and_changes_nothing((mut limiter, quantity) in limiter_and_quantity()) {
         let answer = limiter.call(quantity);
         let left = limiter.window;
         let dry_run = Answer { limited: false, retry_after: None, ..answer };
@@ -497,7 +497,7 @@ proptest! {
     }
 
     #[test]
-    fn more_than_the_limit_is_told_what_a_look_is_told_and_changes_nothing(
+    fn more_than_the_limit_is_refused_and_changes_as_little_as_a_dry_run(
         mut limiter in limiter(),
         cells in magnitude(),
     ) {
@@ -510,16 +510,16 @@ proptest! {
     }
 
     #[test]
-    fn giving_back_undoes_taking(mut limiter in limiter(), cells in magnitude()) {
+    fn a_refund_undoes_a_take(mut limiter in limiter(), cells in magnitude()) {
         limiter.call(i64::MAX); // A window that ends too late is cut.
         let before = limiter.call(0);
         prop_assume!(before.remaining > 0);
-        let held = limiter.held();
+        let current = limiter.current();
         let quantity = (cells - 1) % before.remaining + 1;
         limiter.call(quantity);
         let answer = limiter.call(-quantity);
-        match held {
-            Some(Window { count: 1.., .. }) => prop_assert_eq!((answer, limiter.window), (before, held)),
+        match current {
+            Some(Window { count: 1.., .. }) => prop_assert_eq!((answer, limiter.window), (before, current)),
             _ => {
                 let full = (answer.limit, Nanos(0), None);
                 prop_assert_eq!((answer.remaining, answer.reset_after, limiter.window), full);
@@ -528,7 +528,7 @@ proptest! {
     }
 
     #[test]
-    fn giving_back_all_of_a_window_or_more_ends_at_full(mut limiter in limiter(), cells in magnitude()) {
+    fn a_refund_of_all_of_a_window_or_more_ends_at_full(mut limiter in limiter(), cells in magnitude()) {
         let limit = limiter.terms.limit;
         prop_assume!(!limiter.is_shut());
         let full = Answer { limited: false, limit, remaining: limit, retry_after: None, reset_after: Nanos(0) };
@@ -565,8 +565,8 @@ proptest! {
         let end = EPOCH.saturating_add(terms.period).saturating_add(beyond);
         prop_assume!(count != terms.limit + 1);
         let mut limiter = Limiter { window: Some(Window { count, end: Some(Millis(end)) }), ..Limiter::new(terms) };
-        let look = limiter.call(0);
-        prop_assert_eq!((millis(look.reset_after), limiter.end()), (terms.period, Some(end)), "a dry run cuts nothing");
+        let dry_run = limiter.call(0);
+        prop_assert_eq!((millis(dry_run.reset_after), limiter.end()), (terms.period, Some(end)), "a dry run cuts nothing");
         prop_assume!(quantity != 0);
         let answer = limiter.call(quantity);
         prop_assert_eq!(limiter.end().unwrap_or(EPOCH + terms.period), EPOCH + terms.period);
@@ -574,13 +574,13 @@ proptest! {
         prop_assert!(limiter.would_pass(terms.period, terms.limit));
     }
 
-    /// With another limit a count of one more is a block, regardless of which call has left it: then its end holds.
+    /// With another limit a count of one more is a block, regardless of which call stored it: then its end holds.
     #[test]
     fn with_other_numbers_no_wait_is_longer_than_theirs((mut limiter, terms, quantity) in (
         limiter(),
         roomy_terms().prop_flat_map(|terms| (Just(terms), up_to(terms.limit))),
     ).prop_map(|(limiter, (terms, quantity))| (limiter, terms, quantity))) {
-        let is_block = limiter.held().is_some_and(|window| window.count == terms.limit + 1);
+        let is_block = limiter.current().is_some_and(|window| window.count == terms.limit + 1);
         limiter.terms = terms;
         let answer = limiter.call(quantity);
         prop_assert!((0..=terms.limit).contains(&answer.remaining));

@@ -1,27 +1,27 @@
-//! All that a server holds, for comparison with what another one does: key by key, to the byte and the millisecond.
+//! All keys of a server, for comparison with those of another: to the byte and the millisecond.
 
 use crate::{Client, Entry, Server, Value};
 
 /// A key of one of the databases.
-pub struct Held {
+pub struct StoredKey {
     pub database: usize,
     pub entry: Entry,
     encoding: String,
     dump: Value,
 }
 
-/// All that a server holds in its first `databases` databases.
-pub fn held(server: &Server, databases: usize) -> Vec<Held> {
+/// All keys of a server in its first `databases` databases.
+pub fn stored_keys(server: &Server, databases: usize) -> Vec<StoredKey> {
     let mut redis = server.connect();
     let mut all = Vec::new();
     for database in 0..databases {
         redis.run(&format!("SELECT {database}"));
-        all.extend(redis.contents().into_iter().map(|entry| Held::of(&mut redis, database, entry)));
+        all.extend(redis.contents().into_iter().map(|entry| StoredKey::of(&mut redis, database, entry)));
     }
     all
 }
 
-impl Held {
+impl StoredKey {
     fn of(redis: &mut Client, database: usize, entry: Entry) -> Self {
         let encoding = redis.try_call(&[b"OBJECT", b"ENCODING", &entry.key]).expect("an encoding");
         let encoding = redis::from_redis_value(encoding).expect("a text");
@@ -30,10 +30,10 @@ impl Held {
     }
 }
 
-/// Panics if two servers do not hold the same; `how` names the one that was `found`.
+/// Panics if two servers do not have the same keys; `how` names the one that was `found`.
 #[track_caller]
-pub fn assert_same(found: &[Held], expected: &[Held], how: &str) {
-    let keys = |all: &[Held]| all.iter().map(|held| (held.database, held.entry.key.clone())).collect::<Vec<_>>();
+pub fn assert_same(found: &[StoredKey], expected: &[StoredKey], how: &str) {
+    let keys = |all: &[StoredKey]| all.iter().map(|key| (key.database, key.entry.key.clone())).collect::<Vec<_>>();
     let (found_keys, expected_keys) = (keys(found), keys(expected));
     let shown = |(database, key): &(usize, Vec<u8>)| format!("{database} {}", key.escape_ascii());
     for (one, other) in [(&found_keys, &expected_keys), (&expected_keys, &found_keys)] {
@@ -43,7 +43,7 @@ pub fn assert_same(found: &[Held], expected: &[Held], how: &str) {
     for ((found, expected), key) in found.iter().zip(expected).zip(&expected_keys) {
         assert_eq!(found.entry, expected.entry, "{how}: {}", shown(key));
         // A value that has grown keeps the encoding of a big one when it shrinks, while one that is loaded gets that of
-        // its size; lists are cut into nodes as they grow. Big hashes and sets lie in the order of a random seed.
+        // its size; lists are cut into nodes as they grow. The order of big hashes and sets depends on a random seed.
         let is_compact = ["listpack", "ziplist", "intset"].contains(&&found.encoding[..]);
         if found.entry.kind == "string" || is_compact && found.encoding == expected.encoding {
             assert_eq!(found.dump, expected.dump, "{how}: {}", shown(key));
