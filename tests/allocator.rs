@@ -1,5 +1,5 @@
-//! Every server's allocator is good enough, also one that aligns to 8 bytes (`scripts/fetch-servers redis-libc`): types
-//! that need more are aligned all the same. The memory is the server's, and is given back.
+//! The module works with every server's allocator, also one that aligns to 8 bytes (`scripts/fetch-servers
+//! redis-libc`): types that need more are still aligned. The memory is the server's, and is freed.
 
 use testkit::{Client, on_every_server};
 

@@ -1,4 +1,4 @@
-//! Bills that stay right: what was counted is the same in every span and every cost before SEAL, between SEAL and ACK,
+//! Bills stay right: counts are the same in every span and every cost before SEAL, between SEAL and ACK,
 //! after ACK, after late hits and after DROP BEFORE.
 //!
 //! `METER_BILLS_SEED` repeats a run, `METER_BILLS_STEPS` sets how long it is.
@@ -14,12 +14,12 @@ const DAY_MS: i64 = 24 * HOUR_MS;
 /// 2022-08-09 14:11:17 UTC.
 const AT: i64 = 1_660_054_277_326;
 
-/// What the meter should hold.
+/// The expected contents of the meter.
 #[derive(Default)]
 struct Model {
-    /// The days held: the counts of their hours.
+    /// The days stored: the counts of their hours.
     stored: BTreeMap<NaiveDate, BTreeMap<i64, i64>>,
-    /// What was sealed or dropped of each day.
+    /// The sealed and dropped count of each day.
     sealed: BTreeMap<NaiveDate, i64>,
     batch: Option<String>,
 }
@@ -110,7 +110,7 @@ impl Traffic {
         }
     }
 
-    /// A hit, half of them with caps, of which the model knows whether they hold.
+    /// A hit, half of them with caps; the model knows whether they are exceeded.
     fn hit(&mut self, at: i64) {
         let (day, hour) = (day_of(at), at % DAY_MS / HOUR_MS);
         let n = 1 + i64::try_from(self.random.below(9)).expect("small");
@@ -147,7 +147,7 @@ impl Traffic {
         assert_eq!(self.redis.run(&line), expected, "{line}");
     }
 
-    /// A correction reaches what is held alone.
+    /// A correction reaches stored days alone.
     fn correct(&mut self, at: i64) {
         let (day, hour) = (day_of(at), at % DAY_MS / HOUR_MS);
         let stored = self.model.stored.get(&day).and_then(|hours| hours.get(&hour)).copied().unwrap_or(0);
@@ -306,7 +306,7 @@ fn a_bill_is_the_same_before_during_and_after_sealing() {
         assert_eq!(bill(&mut redis), expected, "after DROP BEFORE");
         assert_eq!(redis.strings("METER.KPI m DAY 20220809"), ["sealed", "105"]);
 
-        // By hour, by member and by distinct ids only what is held can be told.
+        // Hours, members and distinct ids are known of stored days alone.
         let hours = redis.counts("METER.KPI m FROM 20220801 TO 20220930 BY HOUR");
         assert_eq!(hours, [("2022090314".to_owned(), 25)]);
         let path = redis.counts("METER.KPI m FROM 20220801 TO 20220930 PATH 1 a");
@@ -315,7 +315,7 @@ fn a_bill_is_the_same_before_during_and_after_sealing() {
         assert_eq!(total, [("total".to_owned(), 180), ("unique".to_owned(), 1)]);
         assert_eq!(redis.counts("METER.DAYS m"), [("20220903".to_owned(), 25)]);
 
-        // The whole of a meter goes with what is remembered of it.
+        // Dropping a whole meter deletes its sealed and dropped counts too.
         redis.run("METER.DROP m");
         assert_eq!(redis.int("DBSIZE"), 0);
         assert_eq!(redis.strings("METER.COST m FROM 20220801 TO 20220930 RATE 1"), ["0", "0"]);
@@ -382,7 +382,7 @@ impl Pairs for Client {
     }
 }
 
-/// What is remembered of a month is found for 400 days after it was added, however old the month was then.
+/// The counts of a month are kept for 400 days after they were added, for a month of any age.
 #[test]
 fn days_sealed_late_are_billed_for_400_days() {
     on_every_program(|program| {
@@ -391,7 +391,7 @@ fn days_sealed_late_are_billed_for_400_days() {
             |days: i64| program.preloading("clock.c", &format!("SHIFT={}", days * DAY_MS / 1_000), folder.path());
         let mut server = Server::start(program, &["--appendonly", "yes", "--appendfsync", "always"]);
         let now = now_ms();
-        // Sealed soon, a year later, and when its month was long forgotten.
+        // Sealed soon, a year later, and long after its month's counts have expired.
         for (meter, days_ago) in [("soon", 3), ("late", 380), ("history", 1_500)] {
             let mut redis = server.connect();
             redis.run(&format!("METER.HIT {meter} AT {} BY 7", now - days_ago * DAY_MS));

@@ -209,7 +209,7 @@ fn corrections_apply_along_the_path_and_zero_counts_are_removed() {
             ("PATH 2 a b BY -4", "BY would correct more than was counted of path member 'b'"),
             ("PATH 2 a d BY -1", "BY would correct more than was counted of path member 'd'"),
             ("PATH 1 b BY -1", "BY would correct more than was counted of path member 'b'"),
-            // Its children would be counted nowhere, and found by nobody.
+            // Its children would be counted nowhere, and not be found.
             (
                 "PATH 1 a BY -4",
                 "path member 'a' would reach zero while members below it have counts; correct those first",

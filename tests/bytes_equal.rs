@@ -1,6 +1,6 @@
-//! After random traffic of all commands, replicas hold the same as their primary, and so does the server that its AOF
-//! or RDB brings back: key by key, to the byte and the millisecond, in every database, with the module or without it,
-//! whatever the clock and the config.
+//! After random traffic of all commands, replicas have the same keys as their primary, and so has the server after a
+//! restart from its AOF or RDB: to the byte and the millisecond, in every database, with the module or without it, with
+//! any clock and config.
 //!
 //! `METER_TRAFFIC_CALLS` sets the number of calls on each server, `METER_TRAFFIC_SEED` repeats a run.
 
@@ -20,13 +20,13 @@ const DATABASES: usize = 3;
 /// How far off a shifted clock is.
 const HOURS_OFF: i64 = 7;
 
-/// What expires no sooner than this can be compared at leisure.
+/// Keys that expire no sooner than this exist until the comparison ends.
 const LEISURE_MS: i64 = 60_000;
 
 /// Stands for bytes that are no text.
 const ODD: &[u8] = b"\0\xff%{}\r\n ";
 
-/// Calls each of the calls in ARGV, before which stands of how many words it is.
+/// Runs each of the calls in ARGV, each preceded by its number of words.
 const SCRIPT: &[u8] = b"
     local at = 1
     while at <= #ARGV do
@@ -45,10 +45,10 @@ fn words(line: &str) -> Words {
 /// Clients that call at random.
 struct Traffic {
     redis: Client,
-    /// Makes calls that wait.
+    /// Makes calls that block.
     waiter: Client,
     random: Random,
-    /// Names of commands that have passed.
+    /// Names of commands that have succeeded.
     passed: BTreeSet<Vec<u8>>,
 }
 
@@ -128,7 +128,7 @@ impl Traffic {
         try_call(&mut self.redis, &call).expect("the script ends");
     }
 
-    /// A PULL that waits while others go on, for a cell to come or to be due.
+    /// A PULL that is blocked while others run, until an element arrives or is due.
     fn wait(&mut self) {
         let into = self.random.pick(&["", "INTO busy"]);
         self.waiter.run(&format!("SELECT {}", self.random.below(DATABASES)));
@@ -233,7 +233,7 @@ impl Traffic {
             8 | 9 => format!("METER.TOP {meter} FROM 20220801 TO {date}"),
             10 => format!("METER.DAYS {meter}"),
             11 => format!("METER.COST {meter} DAY {date} GRADUATED 5 0.1 inf 0.05"),
-            // What other programs write.
+            // Writes of other programs.
             12 => format!("HINCRBY {meter}:day:20220809 day 2"),
             13 => format!("PEXPIREAT {meter}:day:{date} {}", now_ms() + 20),
             14 => format!("ZINCRBY {meter}:day:{date}:path 1 app1"),
@@ -242,7 +242,7 @@ impl Traffic {
     }
 
     fn limiter(&mut self) -> String {
-        // Brief ones expire under way; what is there at the end lasts.
+        // Brief expiries pass during the traffic; the remaining keys last.
         let period = self.random.pick(&["0.002", "0.03", "900", "3600", "4000.5"]);
         let key = format!("{}{period}", self.random.pick(&["x", "y", "~"]));
         let quantity = self.random.pick(&["", "1", "2", "0", "-1", "-2", "9"]);
@@ -311,7 +311,7 @@ fn try_call(client: &mut Client, words: &Words) -> Result<Value, String> {
     client.try_call(&words.iter().map(Vec::as_slice).collect::<Vec<_>>())
 }
 
-/// Calls without waiting for the answer.
+/// Sends a call without waiting for the reply.
 fn send(client: &mut Client, line: &str) {
     let mut command = redis::Cmd::new();
     for word in words(line) {
@@ -320,7 +320,7 @@ fn send(client: &mut Client, line: &str) {
     client.0.send_packed_command(&command.get_packed_command()).expect("sent");
 }
 
-/// All that a server holds.
+/// All keys of a server.
 fn stored_keys(server: &Server) -> Vec<StoredKey> {
     testkit::stored_keys(server, DATABASES)
 }
@@ -331,7 +331,7 @@ fn seed() -> u64 {
     seed
 }
 
-/// Traffic, with something done amid it; and what the server holds when all that is brief has expired.
+/// Traffic, with `amid` in the middle; returns the server's keys when all brief ones have expired.
 fn drive(server: &Server, seed: u64, amid: impl FnOnce()) -> Vec<StoredKey> {
     let calls = setting("METER_TRAFFIC_CALLS", 1_500);
     let mut traffic = Traffic::new(server, seed);
@@ -445,7 +445,8 @@ fn a_clock_that_is_hours_off_changes_nothing() {
         let expected = drive(&primary, seed, || {});
         for (mut replica, how) in replicas {
             primary.wait_for_replica(&replica);
-            // To one that is ahead much has expired, though it is there. What it holds it says to a server on time.
+            // On a replica whose clock is ahead many keys are expired but stored. A server with the right clock reads
+            // them.
             replica.program = program.clone();
             replica.restart_with("SAVE", &[]);
             assert_same(&stored_keys(&replica), &expected, how);

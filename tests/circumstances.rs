@@ -70,7 +70,7 @@ fn fill(redis: &mut Client) {
     redis.run("CELL.PULL p:q p:pace 9 1 3600 COUNT 2 INTO p:busy");
 }
 
-/// What the readers say of the state under a prefix, but for what moves with the clock.
+/// The replies of the readers for the state under a prefix, without numbers that change with the clock.
 fn readings(redis: &mut Client, prefix: &str) -> Vec<Value> {
     let lines = [
         "METER.KPI p:m DAY 20220810",
@@ -100,7 +100,7 @@ fn readings(redis: &mut Client, prefix: &str) -> Vec<Value> {
     all
 }
 
-/// Whether the state of [`fill`] under a prefix goes on counting from what it was.
+/// Whether the state of [`fill`] under a prefix continues to count.
 fn goes_on(redis: &mut Client, prefix: &str) {
     let mut ints = |line: &str| redis.ints(&line.replace("p:", prefix));
     assert_eq!(ints(&format!("METER.HIT p:m AT {AT} PATH 2 a b")), [4, 4, 1]);
@@ -116,7 +116,7 @@ fn goes_on(redis: &mut Client, prefix: &str) {
     assert_eq!((acknowledged, keys.len()), (12, 12), "three days of four keys");
 }
 
-/// Every day that is held is the sum of its hours, and every limiter expires. Limiters here are named `c:…`.
+/// Every stored day is the sum of its hours, and every limiter expires. Limiters here are named `c:…`.
 fn assert_whole(redis: &mut Client) {
     for entry in redis.contents() {
         let key = String::from_utf8_lossy(&entry.key).into_owned();
@@ -154,7 +154,7 @@ fn with_cl_throttle(program: &Program, arguments: &[&str]) -> Server {
     Server::with_module(program, "cl-throttle yes", arguments)
 }
 
-/// Readers answer; writers answer this code, alone, in transactions and scripts, and change nothing.
+/// Readers succeed; writers return this error code, alone, in transactions and scripts, and change nothing.
 fn assert_refused(redis: &mut Client, calls: &[&str], code: &str) {
     let before = redis.contents();
     for call in calls {
@@ -201,10 +201,35 @@ fn when_memory_is_full_writers_are_refused_whole_and_commands_that_free_it_run()
     });
 }
 
+/// A round of calls of all commands; `long` makes keys and members big.
+fn calls_of_round(round: i64, long: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut add = |line: String| lines.push(line);
+    for nth in 0..12 {
+        let (at, nth) = (now_ms() - nth * DAY_MS, round * 12 + nth);
+        add(format!("METER.HIT m{} AT {at} PATH 3 a{} b{nth}{long} c UNIQUE {nth}", nth % 3, nth % 5));
+        add(format!("METER.HIT m{} AT {} ONCE {nth}", nth % 3, now_ms()));
+        add(format!("CELL.THROTTLE c:t{nth}{long} 9 1 3600"));
+        add(format!("CELL.WINDOW c:w{} 9 3600", nth % 30));
+        add(format!("CELL.LOG c:l{} 20 3600 3", nth % 30));
+        add(format!("CELL.SLIDE c:s{nth}{long} 9 3600"));
+        add(format!("LPUSH q{} {}", nth % 4, "cell".repeat(20)));
+        add(format!("CELL.PULL q{} c:pace 99 1 60 INTO busy", nth % 4));
+    }
+    for meter in ["m0", "m1", "m2"] {
+        add(format!("METER.KPI {meter} FROM 20200101 TO 99991231 BY HOUR"));
+        add(format!("METER.TOP {meter} FROM 20200101 TO 99991231"));
+        add(format!("METER.DAYS {meter}"));
+        add(format!("METER.INDEX {meter} FROM 20200101 TO 20200131"));
+    }
+    add("METER.SEAL m2".to_owned());
+    lines
+}
+
 #[test]
 fn under_every_eviction_policy_commands_run_and_the_remaining_keys_are_whole() {
     on_every_program(|program| {
-        // So that what belongs to a meter is volatile too.
+        // So that the keys of a meter are volatile too.
         let server = Server::with_module(program, "retention-days 365", &[]);
         let mut redis = server.connect();
         for policy in [
@@ -228,27 +253,7 @@ fn under_every_eviction_policy_commands_run_and_the_remaining_keys_are_whole() {
             redis.run(&format!("CONFIG SET maxmemory {}", used + 300_000));
             let long = "long".repeat(80);
             for round in 0..60 {
-                let mut lines = Vec::new();
-                let mut add = |line: String| lines.push(line);
-                for nth in 0..12 {
-                    let (at, nth) = (now_ms() - nth * DAY_MS, round * 12 + nth);
-                    add(format!("METER.HIT m{} AT {at} PATH 3 a{} b{nth}{long} c UNIQUE {nth}", nth % 3, nth % 5));
-                    add(format!("METER.HIT m{} AT {} ONCE {nth}", nth % 3, now_ms()));
-                    add(format!("CELL.THROTTLE c:t{nth}{long} 9 1 3600"));
-                    add(format!("CELL.WINDOW c:w{} 9 3600", nth % 30));
-                    add(format!("CELL.LOG c:l{} 20 3600 3", nth % 30));
-                    add(format!("CELL.SLIDE c:s{nth}{long} 9 3600"));
-                    add(format!("LPUSH q{} {}", nth % 4, "cell".repeat(20)));
-                    add(format!("CELL.PULL q{} c:pace 99 1 60 INTO busy", nth % 4));
-                }
-                for meter in ["m0", "m1", "m2"] {
-                    add(format!("METER.KPI {meter} FROM 20200101 TO 99991231 BY HOUR"));
-                    add(format!("METER.TOP {meter} FROM 20200101 TO 99991231"));
-                    add(format!("METER.DAYS {meter}"));
-                    add(format!("METER.INDEX {meter} FROM 20200101 TO 20200131"));
-                }
-                add("METER.SEAL m2".to_owned());
-                for error in pipelined(&mut redis, &lines).into_iter().filter_map(Result::err) {
+                for error in pipelined(&mut redis, &calls_of_round(round, &long)).into_iter().filter_map(Result::err) {
                     assert!(error.starts_with("OOM "), "{policy}: {error}");
                 }
                 let (id, _) = redis.seal("METER.SEAL m2");
@@ -263,7 +268,7 @@ fn under_every_eviction_policy_commands_run_and_the_remaining_keys_are_whole() {
             assert_whole(&mut redis);
             redis.run("CONFIG SET maxmemory 0");
             for meter in ["m0", "m1", "m2"] {
-                // What the index names is what is there, day by day.
+                // The index agrees with the stored days.
                 redis.run(&format!(
                     "METER.INDEX {meter} FROM {} TO {}",
                     testkit::date(now_ms() - 30 * DAY_MS),
@@ -302,7 +307,7 @@ fn a_stale_replica_that_must_not_serve_returns_masterdown() {
         let server = with_cl_throttle(program, &["--replica-serve-stale-data", "no"]);
         let mut redis = server.connect();
         fill(&mut redis);
-        // Nobody listens there.
+        // No server listens there.
         redis.run("REPLICAOF 127.0.0.1 1");
         for reader in READERS {
             assert!(redis.error(reader).starts_with("MASTERDOWN "), "{reader}");
@@ -319,7 +324,7 @@ fn a_stale_replica_that_must_not_serve_returns_masterdown() {
 #[test]
 fn while_data_is_loaded_all_commands_return_loading() {
     on_every_program(|program| {
-        // Each key takes a while, and other clients are heard whenever two megabytes have been read.
+        // Each key takes a while, and other clients are served whenever two megabytes have been read.
         let server = with_cl_throttle(program, &["--key-load-delay", "30000", "--rdbcompression", "no"]);
         let mut redis = server.connect();
         fill(&mut redis);
@@ -407,7 +412,7 @@ fn every_kind_of_state_can_be_copied_renamed_dumped_and_moved() {
     });
 }
 
-/// How a list comes to be under a key.
+/// Commands that put a list under a key.
 type Way<'a> = &'a dyn Fn(&mut Client);
 
 #[test]
@@ -450,7 +455,7 @@ fn a_blocked_client_is_served_by_every_command_that_adds_an_element() {
     });
 }
 
-/// Waits until so many clients are blocked.
+/// Waits until this many clients are blocked.
 fn blocked(redis: &mut Client, count: usize) {
     eventually("clients wait", || redis.info_field("clients", "blocked_clients") == Some(count.to_string()));
 }
@@ -603,7 +608,7 @@ fn a_rolling_restart_loses_and_doubles_no_count() {
         hit(&primary, 50);
         primary.wait_for_replica(&replica);
 
-        // It takes over while there is traffic; who is told READONLY goes to the other one.
+        // It takes over while there is traffic; clients that get READONLY go to the other one.
         let ports = [primary.port, replica.port];
         let (end, counted) = (AtomicBool::new(false), Mutex::new(0i64));
         thread::scope(|scope| {
@@ -697,7 +702,7 @@ fn a_slow_disk_delays_the_replies_and_loses_nothing() {
                 clients.into_iter().map(|client| client.join().expect("a client")).sum()
             })
         };
-        // Each of a client's ten answers has waited for the disk.
+        // Each of a client's ten replies has waited for the disk.
         assert!(start.elapsed().as_millis() >= 300, "the disk is not slow");
         server.kill_and_restart();
         let mut redis = server.connect();

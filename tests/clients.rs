@@ -1,8 +1,9 @@
 //! The commands through independent client libraries, as programs use them: redis-py, ioredis and node-redis for all,
 //! and for `CL.THROTTLE` libraries that were written for redis-cell.
 //!
-//! `tests/clients/` holds a script for each, `scripts/fetch-clients` fetches what they need. A script finds its servers
-//! by the environment: `METER_PORT`, a server with the module; `METER_REPLICA_PORT`, its replica, with the module too;
+//! `tests/clients/` holds a script for each, `scripts/fetch-clients` fetches what they need. Scripts get their servers
+//! from the environment: `METER_PORT`, a server with the module; `METER_REPLICA_PORT`, its replica, with the module
+//! too;
 //! `METER_CLUSTER_PORT`, a node of a cluster of two.
 
 use std::convert::Infallible;
@@ -16,7 +17,7 @@ use testkit::{Program, Server, eventually, on_every_program};
 use tower::{Layer, ServiceExt};
 use tower_redis_cell::{Error, ProvideRule, ProvideRuleResult, RateLimitConfig, RateLimitLayer, Rule};
 
-/// Seconds until a script is taken to hang.
+/// Seconds after which a script counts as hung.
 const TIMEOUT: &str = "120";
 
 #[test]
@@ -74,8 +75,8 @@ fn redis_cell_rs() {
     });
 }
 
-/// A service behind the layer: each user's calls pass until the burst is used up, and a refused one says when to come
-/// back; a user without a rule is not limited.
+/// A service behind the layer: each user's calls pass until the burst is used up, and a refused one says when to try
+/// again; a user without a rule is not limited.
 #[test]
 fn tower_redis_cell() {
     const TWO_A_MINUTE: Policy = Policy::new(1, 2, Duration::from_secs(60), 1);
@@ -116,7 +117,7 @@ impl ProvideRule<&'static str> for Rules {
     }
 }
 
-/// The servers that a script speaks to.
+/// The servers that a script uses.
 struct Setting {
     server: Server,
     replica: Option<Server>,
@@ -135,7 +136,7 @@ impl Setting {
         Self { server, replica: Some(replica), cluster: cluster(program) }
     }
 
-    /// What a script finds its servers by.
+    /// The environment of a script.
     fn environment(&self) -> impl Iterator<Item = (&str, String)> {
         let servers = [
             ("METER_PORT", Some(&self.server)),
@@ -146,7 +147,7 @@ impl Setting {
     }
 }
 
-/// Runs a script of `tests/clients/<language>/` with every program; a failure shows what it has written.
+/// Runs a script of `tests/clients/<language>/` with every program; a failure shows its output.
 fn run(language: &str, script: &str, setting: fn(&Program) -> Setting) {
     let (scripts, fetched) = (folder("tests/clients").join(language), folder(".clients").join(language));
     assert_is_fetched(&scripts, &fetched);
@@ -174,7 +175,7 @@ fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
-/// `.from` is what `scripts/fetch-clients` has fetched by.
+/// `.from` is a copy of the pinned versions that `scripts/fetch-clients` has installed.
 fn assert_is_fetched(scripts: &Path, fetched: &Path) {
     let pins = ["requirements.txt", "package-lock.json"].map(|name| scripts.join(name));
     let pins = pins.iter().find(|path| path.exists()).expect("a file of pinned versions");

@@ -87,12 +87,12 @@ fn while_a_slot_moves_calls_on_absent_keys_are_tried_again_and_nothing_is_lost_o
             assert_eq!(redis.string(&format!("MIGRATE 127.0.0.1 {} {key} 0 5000", target.port)).as_deref(), Some("OK"));
         };
 
-        // The second day has gone ahead.
+        // The second day was moved first.
         migrate(&mut on_source, &format!("{{{meter}}}:day:20220810"));
         assert_eq!(on_source.ints(&format!("METER.HIT {meter} AT {AT}")), [6, 6, 1]);
         assert_eq!(on_source.strings(&format!("METER.HIT {meter} AT {AT} BY 0")), ["6", "6", "0"]);
         for unsure in [
-            // Whether there are unique ids cannot be told.
+            // It is unknown whether there are unique ids.
             format!("METER.KPI {meter} DAY 20220809"),
             format!("METER.HIT {meter} AT {}", AT + DAY_MS),
             format!("METER.HIT {meter} AT {} BY 0", AT + DAY_MS),
@@ -103,7 +103,7 @@ fn while_a_slot_moves_calls_on_absent_keys_are_tried_again_and_nothing_is_lost_o
             assert!(on_source.error(&unsure).starts_with("TRYAGAIN "), "{unsure}");
         }
 
-        // The index follows; the first day is still behind.
+        // The index is moved next; the first day is still on the old node.
         migrate(&mut on_source, meter);
         assert!(on_source.error(&format!("METER.HIT {meter} AT {AT}")).starts_with("ASK"));
         let mut asking = |line: &str| {

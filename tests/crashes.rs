@@ -1,9 +1,10 @@
 //! A server with `appendfsync always` that is killed again and again loses nothing that it has acknowledged, doubles
 //! nothing, and leaves no call half done.
 //!
-//! `METER_CRASH_ROUNDS` is how often the server is killed on each server program (30 by default). A run prints its seed;
-//! `METER_CRASH_SEED` repeats the calls and the moments, though not what meets what: that is up to the clock.
-//! `cargo test --test crashes -- --nocapture` shows what was tried.
+//! `METER_CRASH_ROUNDS` is how often the server is killed on each server program (30 by default). A run prints its
+//! seed;
+//! `METER_CRASH_SEED` repeats the calls and the moments, but not their interleaving, which depends on the clock.
+//! `cargo test --test crashes -- --nocapture` shows statistics.
 
 use std::fs;
 use std::path::PathBuf;
@@ -15,7 +16,7 @@ use testkit::{Client, Server, now_ms, on_every_program};
 
 const AOF: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
 const TELLERS: u64 = 4;
-/// A teller sends so many calls at once.
+/// The number of calls that a teller sends at once.
 const MOST_AT_ONCE: u64 = 8;
 
 fn seed() -> u64 {
@@ -28,7 +29,7 @@ fn seed() -> u64 {
 fn work(teller: &mut Teller, redis: &mut Client, chance: &mut Chance) {
     loop {
         let outcome = teller.send(redis, 1 + chance.below(MOST_AT_ONCE));
-        // What was answered is on disk.
+        // Calls with a reply are on disk.
         teller.confirm();
         match outcome {
             Ok(()) => {}
@@ -52,7 +53,7 @@ fn through_kills_under_load_nothing_acknowledged_is_lost_and_nothing_is_doubled_
         while round < rounds || tally.unanswered == 0 || tally.happened == 0 || tally.redelivered == 0 {
             assert!(round < 10 * rounds, "the kills meet no call: {tally:?}");
             if round % 8 == 0 {
-                // Shared limiters that are full would tell no more.
+                // Shared limiters that are full would prove nothing more.
                 tellers.iter_mut().for_each(|teller| teller.shares = Some(format!("{{all}}:{}", round / 8)));
                 shared.clear();
             }
@@ -98,7 +99,7 @@ fn an_aof_that_is_cut_anywhere_holds_all_of_each_call_or_nothing() {
             let length = chance.below(whole.len() as u64);
             fs::write(&file, &whole[..usize::try_from(length).expect("small")]).expect("a file");
             server.kill_and_restart();
-            // Of what was answered nothing was confirmed: any beginning of it will do.
+            // None of the calls with a reply was confirmed: any prefix of them is right.
             teller.clone().settle(&read(&mut server.connect(), &teller.owner).expect("the keys of a teller"));
             server.kill();
         }

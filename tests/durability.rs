@@ -65,7 +65,7 @@ fn assert_holds(server: &Server, contents: &[Entry], how: &str) {
 fn a_replica_without_the_module_holds_the_same_bytes() {
     on_every_program(|program| {
         let primary = Server::with_module(program, "retention-days 36525", &[]);
-        // One that follows from the start, and one that begins with a full copy.
+        // One that replicates from the start, and one that begins with a full synchronization.
         let follower = primary.replica(&[]);
         traffic(&mut primary.connect());
         let latecomer = primary.replica(&[]);

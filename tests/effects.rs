@@ -1,5 +1,5 @@
-//! What replicates is the effect: absolute values and expiries, as core commands, in one step; and a change fires the
-//! events of those commands, wakes who watches, and is told to clients that cache.
+//! The effect is replicated: absolute values and expiries, as core commands, in one step; and a change fires the events
+//! of those commands, aborts WATCH, and invalidates client-side caches.
 
 use testkit::{Client, Server, Value, on_every_program};
 
@@ -123,7 +123,7 @@ fn every_change_of_a_meter_is_a_change_of_its_key() {
     on_every_program(|program| {
         let server = Server::start(program, &[]);
         let (mut redis, mut watcher) = (server.connect(), server.connect());
-        // It opens a day, an hour, nothing; takes back a part, and all.
+        // It opens a day, an hour, nothing; subtracts a part, and all.
         for hit in [format!("AT {AT}"), format!("AT {}", AT + 3_600_000), format!("AT {AT}"), format!("AT {AT} BY -1")]
         {
             for watched in ["m", "m:day:20220809"] {

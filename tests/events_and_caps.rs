@@ -21,7 +21,7 @@ fn an_event_is_remembered_with_its_count_or_not_at_all() {
         let at = now_ms();
         let once = format!("m:day:{}:once", date(at));
         assert_eq!(redis.ints(&format!("METER.HIT m AT {at} ONCE e BY 5 CAP DAY 5")), [5, 5, 5]);
-        // Refused by the cap, or for another reason: not remembered, so that it counts when it can.
+        // Refused by the cap, or for another reason: its id is not stored, so it counts when it is sent again.
         assert_eq!(redis.ints(&format!("METER.HIT m AT {at} ONCE f CAP DAY 5")), [5, 5, 0]);
         assert!(redis.error(&format!("METER.HIT m AT {at} ONCE g BY {}", i64::MAX)).starts_with("ERR "));
         assert!(redis.error(&format!("METER.HIT m AT {at} ONCE g PATH 1 a BY -1")).starts_with("ERR "));
@@ -30,7 +30,7 @@ fn an_event_is_remembered_with_its_count_or_not_at_all() {
         for event in ["f", "g", "h"] {
             assert_eq!(redis.ints(&format!("METER.HIT m AT {at} ONCE {event}"))[2], 1, "{event}");
         }
-        // A duplicate is one whatever else it asks for, also if that could not be done.
+        // A duplicate is returned as one with any other options, even if these would fail.
         let before = redis.contents();
         for rest in ["", "PATH 2 a b", "BY 9", "BY -9", "CAP DAY 1", "PATH 2 a b UNIQUE u", &format!("BY {}", i64::MAX)]
         {
@@ -101,7 +101,7 @@ fn a_cap_refuses_the_hit_whole() {
             ("BY 9223372036854775807 CAP DAY 10", [10, 5, 0]),
             ("CAP MONTH 15", [10, 5, 0]),
             ("CAP MONTH 14", [10, 5, 0]),
-            // Also with what it would have opened.
+            // Also with days and hours that it would have opened.
             ("BY 5 CAP MONTH 19 PATH 2 a b UNIQUE u", [10, 5, 0]),
         ] {
             assert_eq!(redis.ints(&format!("METER.HIT m AT {AT} {options}")), expected, "{options}");
@@ -173,7 +173,7 @@ fn a_month_cap_counts_sealed_and_dropped_days_by_date() {
         let days = |redis: &mut Client, at: i64| redis.int(&format!("TTL m:month:{}", &date(at)[..6])) / 86_400;
         assert!((399..=400).contains(&days(&mut redis, old)));
         assert!((400..=431).contains(&days(&mut redis, young)));
-        // All of the meter goes: the cap begins anew.
+        // The whole meter is dropped: the cap begins anew.
         redis.run("METER.DROP m");
         assert_eq!(redis.int("DBSIZE"), 0);
         assert_eq!(redis.ints(&format!("METER.HIT m AT {old} BY 100 CAP MONTH 100")), [100, 100, 100]);

@@ -1,9 +1,10 @@
 //! A failover loses nothing that was acknowledged and that a replica has confirmed (`WAIT`), doubles nothing, and
-//! leaves no call half done. What was acknowledged and not confirmed may go; then it goes whole, the last calls first.
+//! leaves no call half done. Acknowledged calls that were not confirmed may be lost; then each is lost whole, the last
+//! calls first.
 //!
 //! `METER_FAILOVER_ROUNDS` is how often each server program fails over by hand (6 by default). A run prints its seed;
-//! `METER_FAILOVER_SEED` repeats the calls and the moments. `cargo test --test failover -- --nocapture` shows what was
-//! tried, and what was lost.
+//! `METER_FAILOVER_SEED` repeats the calls and the moments. `cargo test --test failover -- --nocapture` shows
+//! statistics of all calls and of lost ones.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -31,7 +32,7 @@ fn replica_with_module(primary: &Server) -> Server {
     primary.replica(&["--loadmodule", &module().display().to_string()])
 }
 
-/// Sends calls until the server dies, and confirms what the replica has.
+/// Sends calls until the server crashes, and confirms the calls that the replica has.
 fn work(teller: &mut Teller, redis: &mut Client, chance: &mut Chance) {
     loop {
         match teller.send(redis, 1 + chance.below(MOST_AT_ONCE)) {
@@ -59,7 +60,8 @@ fn calls_that_the_replica_confirmed_survive_each_failover_and_none_is_doubled_or
         let mut chance = Chance::new(seed);
         let mut shared = Counts::new();
         let (mut tally, mut round) = (Tally::default(), 0);
-        // It may come while everybody waits for the replica: then some more, until calls of each kind have met one.
+        // It may come while all clients wait for the replica: then some more, until it has interrupted calls of each
+        // kind.
         while round < rounds || tally.unanswered == 0 || tally.lost == 0 || tally.redelivered == 0 {
             assert!(round < 10 * rounds, "nothing is at stake: {tally:?}");
             let replica = replica_with_module(&primary);
@@ -71,7 +73,7 @@ fn calls_that_the_replica_confirmed_survive_each_failover_and_none_is_doubled_or
                 }
                 thread::sleep(Duration::from_millis(20 + chance.below(100)));
                 if round % 2 == 1 {
-                    // The network parts them, and the primary goes on for a while.
+                    // The network separates them, and the primary still serves for a while.
                     replica.connect().run("REPLICAOF NO ONE");
                     thread::sleep(Duration::from_millis(chance.below(30)));
                 }
@@ -89,7 +91,7 @@ fn calls_that_the_replica_confirmed_survive_each_failover_and_none_is_doubled_or
 
 #[test]
 fn a_promoted_limiter_admits_again_exactly_the_cells_that_were_not_replicated() {
-    // A limiter with room for 15, and the place of `limited` in what it answers.
+    // A limiter with room for 15, and the position of `limited` in its reply.
     let calls = [
         "CELL.THROTTLE u 14 1 86400",
         "CELL.WINDOW u 15 1000000",
@@ -203,7 +205,7 @@ fn connect_to_owner(ports: &[u16], owner: &str) -> (u16, Client) {
     panic!("no node serves {owner}")
 }
 
-/// Sends calls until it is told to stop, one at a time, to whichever node serves them.
+/// Sends calls until it is stopped, one at a time, to the node that serves them.
 fn follow(teller: &mut Teller, ports: &[u16], chance: &mut Chance, stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
         let (_, mut redis) = connect_to_owner(ports, &teller.owner);
@@ -284,7 +286,7 @@ fn clients_that_follow_a_cluster_through_failovers_lose_nothing_that_was_confirm
     });
 }
 
-/// Ends what waits for it, also when a test fails.
+/// Stops the threads that check it, also when a test fails.
 struct StopOnDrop<'a>(&'a AtomicBool);
 
 impl Drop for StopOnDrop<'_> {

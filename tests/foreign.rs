@@ -1,11 +1,11 @@
 //! A value that a command did not write is never changed by it: another limiter's state, a meter, a leaderboard, a
-//! counter, a session. The answer is an error that names the key, or WRONGTYPE where the type is another.
+//! counter, a session. The reply is an error that names the key, or WRONGTYPE for another type.
 
 use testkit::{Client, on_every_server};
 
 const KEY: &str = "their:value";
 
-/// What makes a value a state of ours.
+/// The commands that own a value.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum State {
     Tat,
@@ -15,9 +15,9 @@ enum State {
     Slide,
     Lease,
     Meter,
-    /// Nobody's, but that a LEASE can't tell it from its own: members whose scores are times.
+    /// No command's, but LEASE can't distinguish it from its own: members whose scores are times.
     Times,
-    /// Nobody's.
+    /// No command's.
     Foreign,
 }
 
@@ -128,7 +128,7 @@ fn exists(redis: &mut Client, line: &str) -> bool {
     redis.run(&format!("COMMAND INFO {name}")) != testkit::Value::Array(vec![testkit::Value::Nil])
 }
 
-/// Everything that can be told of the database, and how many changes the server counts.
+/// The contents of the database, and the number of changes that the server counts.
 fn snapshot(redis: &mut Client) -> (Vec<testkit::Entry>, testkit::Value, Option<String>) {
     let dump = redis.run(&format!("DUMP {KEY}"));
     (redis.contents(), dump, redis.info_field("persistence", "rdb_changes_since_last_save"))
@@ -144,7 +144,7 @@ fn prepare(redis: &mut Client, value: &str, expires: bool) {
     }
 }
 
-/// Refused as it should be, and nothing changed? Else what happened.
+/// Checks that a call is refused and changes nothing; else returns what happened.
 fn check(redis: &mut Client, line: &str, value: &str, same_type: bool) -> Result<(), String> {
     for expires in [false, true] {
         prepare(redis, value, expires);

@@ -1,5 +1,5 @@
-//! What a command takes stands in several places: in the parser, in the errors that tell of it, in what the server
-//! documents, in the README and the reference, and in the catalogue of sample calls. Here they are held together.
+//! The grammar of a command is in several places: in the parser, in errors, in COMMAND DOCS, in the README and the
+//! reference, and in the catalogue of sample calls. These tests compare them.
 
 use std::collections::BTreeSet;
 
@@ -91,7 +91,7 @@ fn sane(name: &str) -> String {
     }
 }
 
-/// What the server documents of a command's arguments.
+/// A command's arguments in COMMAND DOCS.
 fn documented(redis: &mut Client, command: &str) -> Vec<Argument> {
     let docs = redis.run(&format!("COMMAND DOCS {command}"));
     let docs = field(&docs, &command.to_lowercase()).unwrap_or_else(|| panic!("{command} is not documented")).clone();
@@ -233,7 +233,7 @@ fn the_readme_and_the_reference_have_the_keywords_that_are_documented() {
     each(|_, sample, arguments| {
         let Some(command) = Some(sample.command).filter(|name| !name.ends_with("_RO") && !sample.is_on_request())
         else {
-            return; // as the command that they read for or stand in for
+            return; // same grammar as the command without _RO, or as CELL.THROTTLE
         };
         if !arguments.iter().any(|argument| argument.token.is_some() || argument.kind == "oneof") {
             return;

@@ -1,10 +1,10 @@
-//! What meters hand over to SQL by `examples/meter_to_sql.py` is exact, whoever dies on the way.
+//! The transfer of meters to SQL by `examples/meter_to_sql.py` is exact, regardless of which process crashes, and when.
 //!
 //! In the long test writers hit meters whose days are sealed all the time, the reader is killed at every step that it
 //! has, and the server at random moments; then the tables must equal the writers' own ledger. `METER_KILL_ROUNDS` is
 //! how often the reader is killed on each server program (default 40; the server dies some 30 times meanwhile): give
 //! more for a longer run. A run prints its seed; `METER_KILL_SEED` repeats the choice of steps, moments and hits, but
-//! not what meets what, which is up to the clock. `cargo test --test handover -- --nocapture` shows what was tried.
+//! not their interleaving, which depends on the clock. `cargo test --test handover -- --nocapture` shows statistics.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
@@ -121,7 +121,7 @@ fn a_batch_that_no_replica_has_is_sealed_again_under_another_id() {
             let mut ledger = Ledger::default();
             ledger.send(&some_hits("hit"), &mut redis);
             assert_eq!(redis.int("WAIT 1 20000"), 1, "the replica has the hits");
-            // Its link goes down: nobody listens there.
+            // Its link fails: no server listens there.
             promoted.run("REPLICAOF 127.0.0.1 1");
 
             if waits {
@@ -161,7 +161,7 @@ fn a_batch_that_is_returned_again_is_confirmed_by_the_replica_again() {
         ledger.send(&some_hits("hit"), &mut redis);
         assert_eq!(redis.int("WAIT 1 20000"), 1, "the replica has the hits");
         let frozen = replica.freeze();
-        // As by a reader that dies before it has waited.
+        // As by a reader that crashes before it has waited.
         sealed(&mut redis);
         let refusal = reader.run(&sql.arguments(&replicated_within("0.2"), &METERS[..1]));
         assert!(refusal.starts_with("refused: 0 of 1 replicas have the batch "), "{refusal}");
@@ -181,7 +181,7 @@ fn a_reply_that_is_lost_doubles_nothing() {
         let mut ledger = Ledger::default();
         for (batches, step) in (1..).zip(["seal", "ack"]) {
             ledger.send(&some_hits(step), &mut server.connect());
-            // The client library sends the command again; the server answers ERR to the second ACK.
+            // The client library sends the command again; the server returns ERR for the second ACK.
             let lost = Order { victim: "link", step, moment: "sent" };
             assert_eq!(reader.live(&lost, 1, 9, &sql.arguments(&before(), &METERS[..1])), "end");
             ledger.assert_equals(&sql);
@@ -245,7 +245,7 @@ fn a_sum_that_sql_cannot_hold_is_refused_and_stays_in_the_server() {
         let mut redis = server.connect();
         redis.run(&format!("METER.HIT api AT 1660054277326 BY {}", i64::MAX));
         assert_eq!(reader.run(&sql.arguments(&[], &["api"])), "end");
-        // With what it remembers the server itself would refuse to seal it.
+        // The server itself would refuse to seal it, because of the month's counts.
         redis.run("METER.HIT api AT 1660054277326");
         assert!(redis.error("METER.SEAL api").contains("would pass 9223372036854775807"));
         redis.run("METER.DROP api");
@@ -299,7 +299,7 @@ impl Hit {
         Ok(redis::from_redis_value(redis.try_call(&words)?).expect("three integers"))
     }
 
-    /// Hangs up before there is an answer.
+    /// Disconnects before there is a reply.
     fn send_and_leave(&self, mut redis: Client) {
         let mut command = redis::Cmd::new();
         command.arg(self.words());
@@ -340,21 +340,21 @@ fn as_text(name: &[u8], others: &[u8]) -> String {
     name.iter().map(|&byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
-/// What was counted, as those know who have sent it.
+/// The ledger of the writers: all hits that were counted.
 #[derive(Default)]
 struct Ledger {
-    /// The rows that SQL is to have, but for the counts; and the counts.
+    /// The rows that SQL must have, and their counts.
     rows: BTreeMap<String, i64>,
-    /// What was counted in each month, by its key.
+    /// The count of each month, by its key.
     months: BTreeMap<String, i64>,
     hits: u64,
-    /// Sent again, because no answer came.
+    /// Sent again, because no reply came.
     lost: u64,
-    /// Counted before, when its answer was lost.
+    /// Counted before, when its reply was lost.
     known: u64,
     /// Came to a day that had been sealed.
     reopened: u64,
-    /// Corrections of what is not there, or was sealed.
+    /// Corrections of counts that are not stored, or were sealed.
     refused: u64,
 }
 
@@ -368,7 +368,7 @@ impl Ledger {
         }
     }
 
-    /// Notes the answer to a hit, of which earlier answers may have been lost.
+    /// Records the reply to a hit, of which earlier replies may have been lost.
     fn note(&mut self, hit: &Hit, answer: Result<[i64; 3], String>, lost: bool) {
         self.hits += 1;
         self.lost += u64::from(lost);
@@ -407,7 +407,7 @@ impl Ledger {
         assert!(missing.is_empty() && wrong.is_empty(), "missing in SQL: {missing:#?}\nnot in the ledger: {wrong:#?}");
     }
 
-    /// The server holds no day, no batch and no sealed key; only what outlives them.
+    /// The server has no day, no batch and no sealed key; only the keys that outlive them.
     fn assert_nothing_is_left(&self, server: &Server) {
         let mut redis = server.connect();
         for (key, &count) in &self.months {
@@ -423,7 +423,7 @@ impl Ledger {
     }
 }
 
-/// Who is to be killed when, as `tests/handover/reader.py` understands it.
+/// Which process to kill at which step, in the format of `tests/handover/reader.py`.
 #[derive(Clone, Copy, Debug)]
 struct Order {
     victim: &'static str,
@@ -492,7 +492,7 @@ impl Trial {
         options
     }
 
-    /// Sends hits until it is told to stop: each again and again, until it is answered.
+    /// Sends hits until it is stopped: each again and again, until it gets a reply.
     fn write(&self, number: u64, port: u16) {
         let _stop = StopOnDrop(&self.stop);
         let mut chance = self.chance(&format!("writer {number}"));
@@ -523,8 +523,8 @@ impl Trial {
         }
     }
 
-    /// Lets the reader run again and again until it has been killed `rounds` times. In between it is the server or the
-    /// link that goes, and the reader is to cope. Answers how often it was killed at each step.
+    /// Lets the reader run again and again until it has been killed `rounds` times. In between the server is killed or
+    /// the link is cut, and the reader must recover. Returns how often it was killed at each step.
     fn kill_readers(&self, reader: &mut Reader, sql: &Sql, rounds: u64) -> BTreeMap<String, u64> {
         let _stop = StopOnDrop(&self.stop);
         let mut chance = self.chance("reader");
@@ -545,8 +545,8 @@ impl Trial {
         killed
     }
 
-    /// Gives the reader a life with this order, and another, up to `lives`, if it does not come to that. Whether it was
-    /// killed. How many lives it takes is no matter of chance, so that a seed repeats the orders.
+    /// Runs the reader with this order, and again, up to `lives` times, if it does not reach the step. Returns whether
+    /// it was killed. The number of runs does not depend on chance, so a seed repeats the orders.
     fn live(&self, reader: &mut Reader, sql: &Sql, order: Order, chance: &mut Chance, lives: u64) -> bool {
         let mut nth = 1 + match order.step {
             "instant" => chance.below(80),
@@ -554,7 +554,7 @@ impl Trial {
             "rows" => chance.below(60),
             _ => chance.below(3),
         };
-        // Some lives end with the server; in others the client library tries again until it is back.
+        // Some runs end with the server; in others the client library tries again until it is back.
         let retries = [0, 200][usize::from(chance.below(2) == 0 || order.victim == "link")];
         let mut meters = METERS;
         meters.rotate_left(chance.index(METERS.len()));
@@ -570,8 +570,8 @@ impl Trial {
         false
     }
 
-    /// Kills the server at random moments, spread evenly over the deaths of the reader, and brings it back whoever has
-    /// killed it. Answers how often it died.
+    /// Kills the server at random moments, spread evenly over the kills of the reader, and restarts it after every
+    /// kill. Returns how often it was killed.
     fn kill_server(&self, server: &mut Server, rounds: u64) -> u64 {
         let _stop = StopOnDrop(&self.stop);
         let mut chance = self.chance("server");
@@ -594,7 +594,7 @@ impl Trial {
     }
 }
 
-/// The answer to a hit, or `None` if it did not come, for want of a server or of a connection.
+/// The reply to a hit, or `None` if it did not come, because the server or the connection failed.
 fn send(hit: &Hit, redis: &mut Option<Client>, port: u16) -> Option<Result<[i64; 3], String>> {
     if redis.is_none() {
         let client = redis::Client::open(format!("redis://127.0.0.1:{port}/")).expect("an address");
@@ -676,10 +676,10 @@ impl Deck {
     }
 }
 
-/// A process that runs the example, see `tests/handover/reader.py`. It ends when nobody can give it orders any more.
+/// A process that runs the example, see `tests/handover/reader.py`. It ends when its standard input is closed.
 struct Reader(Option<Child>);
 
-/// Those that nobody uses: to start one takes longer than a test.
+/// Idle processes, since starting one takes longer than a test.
 static IDLE_READERS: Mutex<Vec<Child>> = Mutex::new(Vec::new());
 
 impl Reader {
@@ -723,7 +723,7 @@ impl Drop for Reader {
 struct Sql {
     url: String,
     file: PathBuf,
-    /// Goes with this.
+    /// Deleted with this.
     _folder: tempfile::TempDir,
 }
 
@@ -740,7 +740,7 @@ impl Sql {
         self.url = format!("redis://127.0.0.1:{}", server.port);
     }
 
-    /// What the example is to be started with.
+    /// The arguments of the example.
     fn arguments(&self, options: &[String], meters: &[&str]) -> Vec<String> {
         let file = self.file.to_str().expect("a path");
         let mut all = ["--url", &self.url, "--db", file].map(str::to_owned).to_vec();
@@ -772,20 +772,20 @@ impl Sql {
     }
 }
 
-/// All days so far, and what may begin while a test runs.
+/// All days so far, and the one that may begin while a test runs.
 fn before() -> Vec<String> {
     let day = DateTime::from_timestamp_millis(now_ms() + 2 * MILLIS_PER_DAY).expect("an instant");
     vec!["--before".to_owned(), day.format("%Y%m%d").to_string()]
 }
 
-/// The same, if a replica has them within so many seconds.
+/// The same, if a replica has them within this many seconds.
 fn replicated_within(seconds: &str) -> Vec<String> {
     let mut options = before();
     options.extend(["--replicas", "1", "--timeout", seconds].map(str::to_owned));
     options
 }
 
-/// The open batch of the first meter, which is made if there is none: its id, and what it holds.
+/// The open batch of the first meter, which is made if there is none: its id and its keys.
 fn sealed(redis: &mut Client) -> (String, Vec<Entry>) {
     let answer = redis.run(&format!("METER.SEAL {} BEFORE {}", METERS[0], before()[1]));
     let (id, keys): (String, Vec<String>) = redis::from_redis_value(answer).expect("an id and keys");

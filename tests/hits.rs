@@ -54,7 +54,7 @@ fn a_member_that_paths_share_is_counted_once() {
         assert_eq!(top(&mut redis, "PATH 1 a"), members([("c", 5), ("b", 5)]));
         assert_eq!(top(&mut redis, "PATH 2 a b"), members([("d", 5)]));
         assert_eq!(top(&mut redis, "PATH 1 b"), members([("a", 5)]));
-        // The correction takes the same back: nothing is left.
+        // The correction subtracts the same: nothing is left.
         redis.run(&format!("METER.HIT m AT {AT} BY -5 PATH 2 b a PATH 3 a b d PATH 2 a b PATH 1 a PATH 2 a c"));
         assert_eq!(redis.int("DBSIZE"), 0);
     });

@@ -1,5 +1,5 @@
-//! No bytes, key type, stored value or number takes the server down, holds it up, leaves a key half-written, or breaks
-//! the protocol.
+//! No bytes, key type, stored value or number crashes the server, blocks it, leaves a key half-written, or breaks the
+//! protocol.
 //!
 //! `METER_FUZZ_CALLS` sets the number of random calls on each server, `METER_FUZZ_SEED` repeats a run:
 //! `METER_FUZZ_CALLS=1000000 cargo test --test hostile random`.
@@ -192,6 +192,7 @@ fn argument(random: &mut Random) -> Vec<u8> {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "one arm for each command")]
 fn call(random: &mut Random) -> Vec<Vec<u8>> {
     let command = random.pick(&COMMANDS);
     let mut words = vec![command.as_bytes().to_vec()];
@@ -295,8 +296,8 @@ fn call(random: &mut Random) -> Vec<Vec<u8>> {
     words
 }
 
-/// Calls of every command, with all that its grammar has. `NOW` stands for the time. Keys of `v:` are those whose
-/// values are spoilt, and no call names one that a limiter owns where another call may put something else.
+/// Calls of every command, with its whole grammar. `NOW` stands for the time. Keys of `v:` get spoilt values, and no
+/// call names a key of a limiter in a place where another call may store something else.
 static CALLS: LazyLock<Vec<String>> = LazyLock::new(|| {
     let lines = CATALOGUE.iter().flat_map(Sample::lines);
     lines.map(|line| line.replace("ok:", "v:").replace("BATCH", "0123456789abcdef0123456789abcdef")).collect()
@@ -335,8 +336,8 @@ const SPOILT: [&str; 29] = [
     "v:m:day:TODAY:unique",
 ];
 
-/// What a key may hold: every type, and strings, members, scores and fields that are and are not those of a state. The
-/// HyperLogLogs are such that the server itself tells them from sound ones: older servers write past the end of others.
+/// Values of a key: every type, and strings, members, scores and fields that are and are not those of a state. The
+/// server itself detects that these HyperLogLogs are corrupt: older servers write past the end of others.
 const VALUES: [&[&str]; 42] = [
     &["SET", "KEY", ""],
     &["SET", "KEY", "abc"],
@@ -393,7 +394,7 @@ const VALUES: [&[&str]; 42] = [
     &["ZADD", "KEY", "20220809", "", "99991231", "99991231", "0", "\0"],
 ];
 
-/// Puts a value under a key. A value of one millisecond is gone when the next call comes, but not yet removed.
+/// Stores a value under a key. A value of one millisecond has expired when the next call comes, but is not yet deleted.
 fn spoil(redis: &mut Client, key: &str, value: &[&str]) {
     let today = testkit::date(now_ms());
     let key = key.replace("TODAY", &today).replace("THIS", &today[..6]);
@@ -452,7 +453,7 @@ enum Way {
 
 impl Way {
     fn pick(random: &mut Random, words: &[Vec<u8>]) -> Self {
-        // A call that may wait for ever is sent where none waits.
+        // A call that may block indefinitely is sent in a way that never blocks.
         let waits = words.iter().any(|word| word.eq_ignore_ascii_case(b"TIMEOUT"));
         match random.below(8) {
             0 => Self::Transaction,
@@ -464,7 +465,7 @@ impl Way {
     }
 }
 
-/// Sends a call and a PING behind it, which must be answered by PONG; what the call itself has answered.
+/// Sends a call and a PING behind it, which must return PONG; returns the replies to the call itself.
 fn answers(redis: &mut Client, way: Way, words: &[&[u8]]) -> Vec<Result<Value, String>> {
     let pack = |words: &[&[u8]]| {
         let mut command = redis::Cmd::new();
@@ -515,7 +516,7 @@ fn shown(words: &[&[u8]]) -> String {
     words.iter().take(60).map(word).collect::<Vec<_>>().join(" ")
 }
 
-/// Whether an answer is one that a command may give; whether it is an error.
+/// Checks that a command may return this reply; returns whether it is an error.
 #[track_caller]
 fn is_refusal(answer: &Result<Value, String>, way: Way, words: &[&[u8]]) -> bool {
     let shown = || format!("{way:?} {}", shown(words));
@@ -531,10 +532,10 @@ fn is_refusal(answer: &Result<Value, String>, way: Way, words: &[&[u8]]) -> bool
     }
 }
 
-/// All keys, by the hash of what they hold and their expiry.
+/// All keys, with a hash of their value and their expiry.
 type Snapshot = BTreeMap<Vec<u8>, (Vec<u8>, i64)>;
 
-/// Redis 6.2 can't tell when a key expires; there 1 says that it does.
+/// Redis 6.2 has no PEXPIRETIME; there 1 stands for any expiry.
 fn snapshot(redis: &mut Client) -> Snapshot {
     let script = b"local all = {} \
         for _, key in ipairs(redis.call('KEYS', '*')) do \
@@ -565,8 +566,8 @@ fn assert_unchanged(before: &Snapshot, after: &Snapshot, call: &str) {
     }
 }
 
-/// What the server has computed since it began, in seconds. Unlike the time of a clock it is the same on a machine that
-/// does much else; and a server that waits for ever answers no PING.
+/// The server's processor time, in seconds. Unlike elapsed time it does not depend on other load; and a server that
+/// hangs returns no PONG.
 fn computed(redis: &mut Client) -> f64 {
     ["used_cpu_user", "used_cpu_sys"]
         .map(|name| redis.info_field("cpu", name).expect("a field").parse::<f64>().expect("seconds"))
@@ -582,18 +583,18 @@ fn assert_quick(redis: &mut Client, since: &mut f64) {
     *since = now;
 }
 
-/// With redis-cell's name too. What has expired is not looked for: calls meet it.
+/// With redis-cell's name too. Without active expiry, so that calls meet expired keys.
 fn start(program: &Program) -> Server {
     let server = Server::with_module(program, "cl-throttle yes", &[]);
     server.connect().run("DEBUG SET-ACTIVE-EXPIRE 0");
     server
 }
 
-/// What the server has allocated when it holds no key.
+/// The memory that the server has allocated when it has no key.
 fn memory_when_empty(server: &Server) -> i64 {
     server.connect().run("FLUSHALL SYNC");
     let used = || server.connect().info_field("memory", "used_memory").expect("a field").parse().expect("a number");
-    // What is freed behind the scenes, and buffers of connections that have gone.
+    // Memory that is freed in the background, and buffers of closed connections.
     let mut before: i64 = used();
     loop {
         testkit::sleep_ms(120);
@@ -633,7 +634,7 @@ fn run(server: &Server, random: &mut Random, calls: u64) {
         }
         match random.below(8) {
             0 => spoil(&mut redis, random.pick(&SPOILT), VALUES[random.below(VALUES.len())]),
-            // Gone just before, as if evicted; or expired and not yet removed.
+            // Deleted just before, as if evicted; or expired and not yet deleted.
             1 => drop(redis.run(&format!("DEL {}", random.pick(&SPOILT)))),
             2 => drop(redis.run(&format!("PEXPIRE {} 1", random.pick(&SPOILT)))),
             _ => {}
@@ -664,7 +665,7 @@ fn any_stored_value_gets_a_reply_and_a_refusal_leaves_it_unchanged() {
         for key in SPOILT {
             assert_quick(&mut redis, &mut since);
             for value in VALUES {
-                // The part of the calls that reads what lies there.
+                // The calls that read these keys.
                 let family = if key.starts_with("v:m") { "METER." } else { "C" };
                 let mut before = None;
                 for line in CALLS.iter().filter(|line| line.starts_with(family)) {
@@ -786,7 +787,7 @@ fn members_of_100_kilobytes_make_a_path_of_eight_levels() {
         assert_eq!(redis.int("DBSIZE"), 10);
         let (_, keys) = redis.seal("METER.SEAL m");
         assert_eq!(keys.len(), 9);
-        // Those, the batch, what was sealed of the month, and this month's hash, which names so old a one.
+        // Those, the batch, the sealed counts of the month, and this month's hash, which names the old one.
         assert_eq!(redis.int("DBSIZE"), 12);
         assert_quick(&mut redis, &mut since);
         assert!(server.is_alive());
@@ -840,7 +841,7 @@ fn bytes_of_clients_are_no_format_and_end_no_reply() {
                 let answer = answers(&mut redis, Way::Alone, words);
                 assert!(answer[0].is_ok() || words[0] == b"CELL.THROTTLE", "{}: {answer:?}", shown(words));
             }
-            // And as what they can't be.
+            // And as arguments of the wrong kind.
             for line in [
                 "METER.HIT m ?",
                 "METER.HIT m BY ?",
@@ -862,7 +863,7 @@ fn bytes_of_clients_are_no_format_and_end_no_reply() {
     });
 }
 
-/// What must hold of the keys that only the module writes.
+/// The invariants of the keys that only the module writes.
 fn check(redis: &mut Client) {
     for key in ["only:u", "only:window", "only:log", "only:slide"] {
         assert_ne!(redis.int(&format!("PTTL {key}")), -1, "{key} is a limiter without an expiry");

@@ -1,4 +1,4 @@
-//! What the server says of the module: commands, documentation, ACL and INFO.
+//! The module as the server shows it: commands, documentation, ACL and INFO.
 
 use testkit::{Client, Value, now_ms, on_every_server};
 
@@ -126,7 +126,7 @@ fn acl_users_reach_the_meters_of_their_keys_and_no_others() {
         service.run("METER.HIT kpi:a");
         service.run("METER.KPI kpi:a");
         service.run("CELL.THROTTLE kpi:limit 1 1 1");
-        // What is derived from a key goes with it, whatever the server may think of the core commands behind it.
+        // Access to a key grants its derived keys, even if the core commands on them would be refused.
         service.run(&format!("METER.HIT kpi:a AT {} PATH 2 a b UNIQUE u ONCE e", now_ms()));
         service.run("METER.HIT kpi:a AT 1660054277326 PATH 2 a b UNIQUE u CAP MONTH 5");
         service.run("METER.TOP kpi:a");

@@ -1,4 +1,4 @@
-//! CELL.LEASE and CELL.RELEASE: how many may be at work at once.
+//! CELL.LEASE and CELL.RELEASE: limits on concurrency.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use testkit::blocked::{Blocked, count};
 use testkit::{Client, Server, Value, eventually, now_ms, on_every_program, on_every_server, sleep_ms};
 
-/// What "within about a second" may take on a machine that has other work, too.
+/// The longest time for "within about a second" on a busy machine.
 const ABOUT_A_SECOND: Duration = Duration::from_secs(4);
 
-/// The answer of a client that was blocked.
+/// The reply to a client that was blocked.
 fn ints(waiter: Blocked) -> Vec<i64> {
     redis::from_redis_value(waiter.reply().expect("an answer")).expect("five integers")
 }
@@ -70,7 +70,7 @@ fn a_holder_that_crashes_frees_its_place_after_its_ttl_and_no_earlier() {
         assert_eq!(holders(&mut redis, "k").0, ["bob"], "the lease that is over was removed");
         assert_eq!(redis.int("CELL.RELEASE k ann"), 0, "a late release frees nobody else's place");
         assert_eq!(redis.ints("CELL.LEASE k 1 60 cid")[0], 1);
-        // A key whose leases are over but one: the next call removes them.
+        // A key with one lease that is not over: the next call removes the others.
         redis.run("CELL.LEASE many 9 0.05 a");
         redis.run("CELL.LEASE many 9 0.05 b");
         redis.run("CELL.LEASE many 9 900 c");
@@ -197,7 +197,7 @@ fn as_many_clients_are_served_as_places_become_free() {
     });
 }
 
-/// What a waiter is asked.
+/// Checks of a blocked client.
 trait Soon {
     fn gets_reply_soon(&self) -> bool;
 }
@@ -297,7 +297,7 @@ fn a_wait_ends_with_its_timeout_and_returns_retry_after() {
         redis.run(&format!("CLIENT UNBLOCK {} ERROR", waiter.id));
         assert!(waiter.reply().expect_err("an error").starts_with("UNBLOCKED "));
         assert_eq!(redis.strings("ZRANGE k 0 -1"), ["ann"]);
-        // Nobody is in the queue any more.
+        // The queue is empty.
         redis.run("CELL.RELEASE k ann");
         assert_eq!(redis.ints("CELL.LEASE k 1 60 cid")[0], 0);
     });
@@ -318,7 +318,7 @@ fn a_client_that_disconnects_takes_no_place_and_delays_no_other() {
         redis.run("CELL.RELEASE k ann");
         assert_served(next, ABOUT_A_SECOND, "the next one");
         assert_eq!(redis.strings("ZRANGE k 0 -1"), ["next"]);
-        // One that is killed in the same step in which its turn comes.
+        // One that is killed in the same step in which it would be served.
         let killed = server.block("CELL.LEASE k 1 900 killed TIMEOUT 0");
         let last = server.block("CELL.LEASE k 1 900 last TIMEOUT 0");
         redis.run("MULTI");
@@ -544,7 +544,7 @@ fn without_memory_no_place_is_taken() {
 fn a_blocked_client_that_loses_its_rights_is_not_served() {
     on_every_program(|program| {
         if !program.is_7_or_later() {
-            return; // Redis 6.2 tells no module of a user's rights
+            return; // on Redis 6.2 modules cannot check a user's rights
         }
         let server = Server::start(program, &[]);
         let mut redis = server.connect();
@@ -585,7 +585,7 @@ fn a_slot_that_moves_away_redirects_its_blocked_clients() {
         redis.run(&format!("CLUSTER SETSLOT {slot} NODE {target_id}"));
         assert!(waiter.gets_reply_within(ABOUT_A_SECOND), "it is told");
         match waiter.reply() {
-            // Its turn came between DEL and the move.
+            // It could have been served between DEL and the move.
             Ok(_) => {}
             Err(error) => assert!(error.starts_with("TRYAGAIN ") || error.starts_with("MOVED "), "{error}"),
         }

@@ -1,5 +1,5 @@
-//! CELL.WINDOW, CELL.LOG, CELL.SLIDE, CELL.MTHROTTLE and the read-only twins: their answers, and the state they leave.
-//! What all limiters share is tested for all of them.
+//! CELL.WINDOW, CELL.LOG, CELL.SLIDE, CELL.MTHROTTLE and the read-only variants: their replies, and the state they
+//! store. Properties that all limiters share are tested for all of them.
 
 use std::time::{Duration, Instant};
 
@@ -150,14 +150,14 @@ fn every_state_has_an_expiry_soon_after_its_reset() {
                     "{call}: {answer:?}, {ttl}"
                 );
             }
-            // Left without one, it gets one from the first call, whatever that is.
+            // Without one, any first call sets it.
             for quantity in [1, 0, 3] {
                 redis.run("PERSIST u");
                 redis.ints(&asking(call, quantity));
                 assert!(redis.int("PTTL u") > 0, "{call} {quantity}");
             }
         }
-        // A counter that another program has left.
+        // A counter of another program.
         redis.run("SET w 2");
         assert_eq!(redis.ints("CELL.WINDOW w 3 60"), [0, 3, 0, -1, 60]);
         assert!((59_000..=60_000).contains(&redis.int("PTTL w")));
@@ -257,7 +257,7 @@ fn several_limits_are_all_taken_or_none() {
         let both = "CELL.MTHROTTLE user 2 1 60 1 tenant 0 1 3600 1";
         assert_eq!(answers(&mut redis, both), [[0, 3, 2, -1, 60], [0, 1, 0, -1, 3_600]]);
         let (before, appended) = (redis.contents(), server.appended());
-        // The second limit refuses: the first answers as a look, and has taken nothing.
+        // The second limit refuses: the first reports its state unchanged, and has taken nothing.
         assert_eq!(answers(&mut redis, both), [[0, 3, 2, -1, 60], [1, 1, 0, 3_600, 3_600]]);
         assert_eq!(
             answers(&mut redis, "CELL.MTHROTTLE user 2 1 60 4 new 0 1 60 1"),
@@ -322,7 +322,7 @@ fn three_failed_logins_shut_the_door_for_exactly_the_block() {
         let shut = redis.ints(login);
         assert_eq!(shut[0], 1);
         assert!((3_590_000..=3_600_000).contains(&shut[3]), "{shut:?}");
-        // A block that outlasts the window: refused until it ends, and then all is new.
+        // A block that outlasts the window: refused until it ends, and then a new window begins.
         redis.run("DEL login");
         let brief = "CELL.WINDOW login 1 0.05 1 BLOCK 0.3 MS";
         redis.ints(brief);
@@ -343,7 +343,7 @@ fn three_failed_logins_shut_the_door_for_exactly_the_block() {
 fn refused_calls_do_not_prolong_a_window() {
     on_every_server(|server| {
         let mut redis = server.connect();
-        // A machine that is busy may let the window end under way; then once more.
+        // On a busy machine the window may end meanwhile; then once more.
         let is_undisturbed = |redis: &mut Client| {
             redis.run("DEL u");
             redis.ints("CELL.WINDOW u 1 0.3");
@@ -374,13 +374,13 @@ fn changed_numbers_never_lock_a_key_out_nor_admit_more_than_the_new_limit() {
             redis.run("DEL u");
             redis.ints(hourly);
             let refused = redis.ints(&format!("{by_second} 1 MS"));
-            // A log remembers when its cell was taken, so that by now it may have left the shorter view.
+            // A log stores when its cell was taken, so by now it may have left the shorter window.
             if refused[0] == 1 {
                 assert!(refused[3] <= 400, "{by_second}: {refused:?}");
                 sleep_ms(refused[3]);
                 assert_eq!(redis.ints(by_second)[0], 0, "{by_second}");
             }
-            // Lowered: what was taken counts.
+            // Lowered: cells taken before count.
             redis.run("DEL u");
             let wide = hourly.replace(" 0 1 ", " 9 1 ").replace("u 1 ", "u 10 ");
             redis.ints(&asking(&wide, 5));
@@ -407,7 +407,7 @@ fn a_log_counts_each_cell_and_forgets_it_after_a_period() {
         sleep_ms(301);
         assert_eq!(redis.ints("CELL.LOG u 3 0.3 2")[..3], [0, 3, 1]);
         assert_eq!(redis.int("ZCARD u"), 2, "what has left the view is trimmed by the call that takes");
-        // However many calls there are, no more cells are held than the limit.
+        // After any number of calls, no more cells are stored than the limit.
         for _ in 0..50 {
             redis.ints("CELL.LOG u 3 0.01");
         }
@@ -479,7 +479,7 @@ fn a_slide_is_a_hash_of_two_windows_that_begin_with_multiples_of_the_period() {
         let hour = 3_600_000_000_000i64;
         let start = (now_ms() * 1_000_000 / hour * hour).to_string();
         assert_eq!(fields, ["start", &start, "period", &hour.to_string(), "current", "3", "previous", "0"]);
-        // Half of the previous window is in view, at most: 8 cells there leave room for six or more of ten.
+        // At most half of the previous window counts: 8 cells there leave room for six or more of ten.
         let previous = now_ms() / 60_000 * 60_000 - 60_000;
         redis.run(&format!("HSET v start {} period 60000000000 current 8 previous 9", previous * 1_000_000));
         let left_of_minute = 60_000 - now_ms() % 60_000;

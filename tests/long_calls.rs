@@ -1,12 +1,12 @@
-//! No call holds the server up for long: what would be is refused with its limit and the remedy, done in part, or in
-//! steps. Measured in processor time of the server's main thread, which other work on the machine does not lengthen.
+//! No call blocks the server for long: a call that would is refused with its limit and the remedy, or done in part or
+//! in steps. Measured in processor time of the server's main thread, which other work on the machine does not lengthen.
 
 use testkit::{Client, Server, Value, now_ms, on_every_program};
 
-/// "About 10 ms", with room for slow machines; what it is meant to catch takes several times as long.
+/// "About 10 ms", with room for slow machines; the calls that it is meant to catch take several times as long.
 const LONG: f64 = 0.030;
 
-/// Seconds that the main thread has computed; of the whole process where the server does not tell them apart.
+/// Seconds that the main thread has computed; of the whole process if the server does not distinguish them.
 fn computed(redis: &mut Client) -> f64 {
     let text = redis.string("INFO cpu").expect("a section");
     let field = |name: &str| -> Option<f64> {
@@ -16,7 +16,7 @@ fn computed(redis: &mut Client) -> f64 {
     sum("_main_thread").or_else(|| sum("")).expect("its processor time")
 }
 
-/// The answer, and the seconds that it took.
+/// The reply, and the seconds that it took.
 fn timed(redis: &mut Client, line: &str) -> (Result<Value, String>, f64) {
     let before = computed(redis);
     let answer = redis.try_run(line);
@@ -57,9 +57,9 @@ fn log_takes_no_more_at_once_than_is_quick() {
             assert!(seconds < LONG, "{seconds} s");
             assert!(redis.contents() == before, "a refusal changes nothing");
         }
-        // More than the limit at once can never pass, and is an answer as ever.
+        // More than the limit at once can never pass, and gets the usual reply.
         assert_eq!(redis.ints("CELL.LOG small 5 3600 6"), [1, 5, 5, -1, 0]);
-        // What is given back, as many as there are.
+        // A refund, of as many cells as there are.
         let seconds = timed(&mut redis, "CELL.LOG k 1000000 3600 -1000").1;
         assert!(seconds < LONG, "{seconds} s");
         assert_eq!(redis.int("EXISTS k"), 0);

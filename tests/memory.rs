@@ -1,5 +1,5 @@
-//! What is allocated is given back: no command leaks, whether it succeeds or fails, and what it leaves takes the memory
-//! that core commands would take.
+//! Memory is freed: no command leaks, whether it succeeds or fails, and its keys take the memory that keys of core
+//! commands would take.
 //!
 //! `METER_LEAK_CALLS` sets how many calls each round takes on each server:
 //! `METER_LEAK_CALLS=10000000 cargo test --test memory`.
@@ -96,7 +96,7 @@ const REPEAT: &str = "
     end
     return 'done'";
 
-/// Makes so many calls in all.
+/// Makes this many calls in total.
 fn repeat(redis: &mut Client, round: &str, calls_in_all: u64, outcome: &str) {
     let call = |line: &str| {
         let words = line
@@ -119,13 +119,13 @@ fn repeat(redis: &mut Client, round: &str, calls_in_all: u64, outcome: &str) {
     }
 }
 
-/// What the server has allocated, and how much of it for data.
+/// The memory that the server has allocated, and the part of it for data.
 fn allocated(redis: &mut Client) -> [i64; 2] {
     ["used_memory", "used_memory_dataset"]
         .map(|name| redis.info_field("memory", name).expect("a field").parse().expect("a number"))
 }
 
-/// Whether no more is allocated than before, but for what buffers and tables of the server take; waits for what is
+/// Whether no more is allocated than before, except for buffers and tables of the server; waits for memory that is
 /// freed later.
 #[track_caller]
 fn assert_flat(redis: &mut Client, before: [i64; 2], slack: i64, what: &str) {
@@ -215,7 +215,7 @@ fn blocked_clients_leave_no_memory_in_use() {
         let before = allocated(&mut redis);
         wait(&mut redis, 700);
         assert_flat(&mut redis, before, 40_000, "served");
-        // Those that leave, and those whose time is up.
+        // Clients that disconnect, and clients whose timeout passes.
         let mut leave = |rounds: usize| {
             for _ in 0..rounds {
                 let mut clients: Vec<Client> = (0..10).map(|_| server.connect()).collect();
@@ -236,7 +236,7 @@ fn blocked_clients_leave_no_memory_in_use() {
     });
 }
 
-/// The same as a key holds, built by core commands under a name of the same length.
+/// The value of a key, built by core commands under a name of the same length.
 fn rebuilt(redis: &mut Client, key: &str) -> String {
     let other = format!("c{}", &key[1..]);
     let kind = redis.string(&format!("TYPE {key}")).expect("a type");
@@ -314,7 +314,7 @@ fn deleted_keys_are_freed_lazily_and_completely() {
         };
         let add = b"for i = 1, 10000 do \
             redis.call('METER.HIT', 'm', 'AT', '1660054277326', 'PATH', '2', 'a', 'member ' .. i) end";
-        // The first round fills what the server keeps for itself.
+        // The first round fills the server's own buffers.
         for (round, how) in ["METER.DROP m", "METER.ACK m ID", "METER.DROP m", "METER.ACK m ID"].iter().enumerate() {
             let before = (allocated(&mut redis), freed(&mut redis));
             redis.try_call(&[b"EVAL", add, b"0"]).expect("hits");

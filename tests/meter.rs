@@ -1,4 +1,4 @@
-//! METER.HIT and METER.KPI: what is counted where, and what is answered.
+//! METER.HIT and METER.KPI: where hits are counted, and the replies.
 
 use testkit::{Client, Server, Value, date, now_ms, on_every_program, on_every_server};
 
@@ -229,6 +229,7 @@ fn the_time_of_a_hit_is_checked() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of errors")]
 fn errors_name_the_argument_and_the_remedy() {
     on_every_server(|server| {
         let mut redis = server.connect();
@@ -349,7 +350,7 @@ fn a_day_is_returned_as_its_hash_has_it() {
         let expected = bars([("day", 6), ("3", 2), ("12", 3), ("23", 1)]);
         assert_eq!(kpi(&mut redis, "m DAY 20220809"), expected);
         assert_eq!(kpi(&mut redis, "m day 2022-08-09"), expected);
-        // The same from a hash with so many other fields that they are not all read.
+        // The same from a hash with too many other fields to read them all.
         for field in 0..200 {
             redis.run(&format!("HSET m:day:20220809 other{field} x"));
         }
@@ -393,7 +394,7 @@ fn a_span_is_returned_by_hour_day_month_or_in_total() {
         assert_eq!(kpi(&mut redis, "m FROM 20210101 TO 20221231 BY MONTH").len(), 3);
         assert_eq!(kpi(&mut redis, "m FROM 20220102 TO 20220130 BY TOTAL"), []);
         assert_eq!(kpi(&mut redis, "none FROM 00010101 TO 99991231"), []);
-        // An entry whose day has gone is passed over.
+        // An entry whose day was deleted is skipped.
         redis.run("DEL m:day:20220131");
         assert_eq!(kpi(&mut redis, span), bars([("20220101", 5), ("20220301", 5)]));
     });
@@ -419,7 +420,7 @@ fn the_time_of_a_span_depends_on_its_stored_days_not_on_its_length() {
         redis.run("METER.COST m FROM 00010101 TO 99991231 RATE 1");
         redis.run("METER.DAYS m");
         let lookups = lookups(&mut redis) - before;
-        // Each span also looks for what was sealed, in the fifteen months or so of which that can be remembered.
+        // Each span also reads the counts of sealed days, of the about fifteen months for which they are kept.
         assert!(lookups < 150, "{lookups} lookups for five days");
     });
 }

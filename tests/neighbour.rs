@@ -1,5 +1,6 @@
-//! Another module that writes while it is told of an event finds every key of the call written and closed: no call
-//! writes through what it has deleted, replicas hold the same, and the server's own books (INFO keysizes) stay right.
+//! Another module that writes at an event finds every key of the call written and closed: no call writes to a value
+//! that the other module has deleted, replicas have the same keys, and the server's statistics (INFO keysizes) stay
+//! right.
 
 use std::path::Path;
 use std::sync::LazyLock;
@@ -67,12 +68,12 @@ fn filled(line: &str, id: &str) -> String {
     line.replace("NOW", &testkit::now_ms().to_string()).replace("BATCH", id)
 }
 
-/// A server with both modules, which checks its books after every command if it can.
+/// A server with both modules, which checks its statistics after every command if it can.
 fn start(program: &Program) -> Server {
     let (both, neighbour) = (module().display().to_string(), &NEIGHBOUR.1);
     assert!(Path::new(neighbour).exists());
     let server = Server::bare(program, &["--loadmodule", &both, "--loadmodule", neighbour]);
-    // Where it is not known, the books are read after every call.
+    // On servers without this check, the statistics are read after every call.
     let _ = server.connect().try_run("DEBUG KEYSIZES-HIST-ASSERT 1");
     server
 }
@@ -111,18 +112,18 @@ fn meddle(program: &Program, actions: &[&str]) {
             let id = prepare(&mut redis);
             let keys = redis.strings("KEYS *");
             redis.run(&format!("NEIGHBOUR.WHEN {}", action.replace("KEYS", &keys.join(" "))));
-            // The server's own PFADD writes to its value after it has told of it: a neighbour that takes the value away
-            // at that event has it write to memory that is somebody else's.
+            // The server's own PFADD writes to its value after it has fired the event: a neighbour that deletes the
+            // value at that event has it write to freed memory.
             let call = &call.replace(" UNIQUE u", "").replace(" UNIQUE v", "");
             let answer = redis.try_run(&filled(call, &id));
             server.assert_alive(&what);
             answer.unwrap_or_else(|error| panic!("{what}: {error}"));
             assert_books(&mut redis, &what);
-            // Before 7.0 what such a module does is replicated before what it was told of, whoever did that.
+            // Before 7.0 the writes of such a module are replicated before the command that fired the event.
             if program.is_7_or_later() {
                 assert_same(&server, &replica, &what);
             }
-            // And the next call finds what is there, whatever it answers.
+            // And the next call works on the remaining keys, with any reply.
             let _ = redis.try_run(&filled(call, &id));
             server.assert_alive(&what);
         }
@@ -167,7 +168,7 @@ fn a_hit_whose_day_is_deleted_at_an_event_of_its_path_is_counted_before_or_not_a
                 let counts = redis.ints(one_more);
                 server.assert_alive(&what);
                 assert_eq!(counts[2], 1, "{what}");
-                // Whatever is left is whole: no half of the hit was written into what is gone.
+                // The remaining keys are whole: no part of the hit was written to a deleted key.
                 let hash = redis.strings(&format!("HGETALL {day}"));
                 assert!(hash.is_empty() || hash.len() == 4 && hash[1] == hash[3], "{what}, {round}: {hash:?}");
                 assert_books(&mut redis, &what);

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use testkit::{PATIENCE, Server, programs};
 
-/// One connection of a client that asks again as soon as it is answered.
+/// One connection of a client that asks again as soon as it gets a reply.
 struct Puller(TcpStream);
 
 impl Puller {
@@ -24,7 +24,7 @@ impl Puller {
         self.0.write_all(request.as_bytes()).expect("the server takes requests");
     }
 
-    /// Whether it was given a cell; it then asks for the next.
+    /// Whether it got a cell; it then asks for the next.
     fn is_given(&mut self, rate: &str) -> bool {
         let mut reply = [0; 256];
         match self.0.read(&mut reply) {
@@ -41,7 +41,7 @@ impl Puller {
     }
 }
 
-/// How many cells a second a server hands out to clients that are always there, over half a second.
+/// The number of cells a second that a server returns to clients that always ask, over half a second.
 fn pace(server: &Server, rate: usize) -> f64 {
     const CLIENTS: usize = 48;
     let mut redis = server.connect();

@@ -2,7 +2,7 @@
 
 use testkit::{Client, Random, now_ms, on_every_server, setting};
 
-/// A call that leaves the times out, which pass: limited, limit, remaining, and how many were taken.
+/// The reply without its spans, which change: limited, limit, remaining, and how many were taken.
 fn taken(redis: &mut Client, line: &str) -> [i64; 4] {
     let reply = redis.ints(line);
     let [limited, limit, remaining, retry_after, reset_after, taken] = reply[..] else { panic!("{line}: {reply:?}") };
@@ -12,7 +12,7 @@ fn taken(redis: &mut Client, line: &str) -> [i64; 4] {
     [limited, limit, remaining, taken]
 }
 
-/// Five cells in so long that no other comes meanwhile.
+/// Five cells in a period so long that no other becomes due meanwhile.
 const FIVE: [&str; 4] = [
     "CELL.THROTTLE k 4 5 1000000",
     "CELL.WINDOW k 5 1000000",
@@ -31,7 +31,7 @@ fn as_many_as_fit_are_taken() {
             assert_eq!(taken(&mut redis, &format!("{call} 9 PARTIAL MS")), [0, 5, 0, 2], "{call}: two of nine fit");
             assert_eq!(taken(&mut redis, &format!("{call} 9 MS PARTIAL")), [1, 5, 0, 0], "{call}: none fits");
             assert_eq!(taken(&mut redis, &format!("{call} PARTIAL")), [1, 5, 0, 0], "{call}: the quantity is one");
-            // What was taken is given back as ever; what can never pass whole takes what there is.
+            // A refund works as usual; a call that can never pass whole takes the remaining cells.
             redis.run(&format!("{call} -1"));
             assert_eq!(taken(&mut redis, &format!("{call} partial")), [0, 5, 0, 1], "{call}");
             redis.run("DEL k");
@@ -78,7 +78,7 @@ fn retry_after_is_when_one_cell_fits() {
             assert_eq!((partial[0], one[0]), (1, 1), "{call}");
             assert!((partial[3] - one[3]).abs() <= 1, "{call}: {partial:?} {one:?}");
         }
-        // Of a limiter that gives one back at a time, four take longer than one.
+        // In a limiter that replenishes one cell at a time, four take longer than one.
         redis.run("DEL k");
         redis.run("CELL.THROTTLE k 4 5 1000000 5");
         let (partial, whole) =
@@ -142,7 +142,7 @@ fn a_block_starts_only_when_none_fits() {
         assert_eq!((blocked[0], blocked[5], blocked[3]), (1, 0, 7_200));
         assert_eq!(redis.string("GET k").as_deref(), Some("6"));
         assert!((7_190..=7_200).contains(&redis.int("TTL k")), "a block");
-        // It is not begun again.
+        // It is not started again.
         let before = redis.contents();
         assert_eq!(taken(&mut redis, &format!("{call} 9 BLOCK 7200 PARTIAL")), [1, 5, 0, 0]);
         assert_eq!(redis.contents(), before);
@@ -180,7 +180,7 @@ fn it_needs_a_quantity_to_take_and_a_limiter_of_its_own() {
     });
 }
 
-/// Beside each limiter stands one of which the same cells are taken one by one.
+/// Each limiter is compared with one from which the same cells are taken one by one.
 #[test]
 fn it_takes_as_many_cells_as_single_calls_would() {
     let seed = setting("METER_PARTIAL_SEED", now_ms().unsigned_abs());

@@ -1,6 +1,6 @@
-//! While writes are paused (CLIENT PAUSE, FAILOVER, a SHUTDOWN that waits for its replicas) nothing is written by
-//! anything that runs by itself: a wait that ends, an alarm, a client that goes. And a waiter that is woken in vain
-//! leaves every server up.
+//! While writes are paused (CLIENT PAUSE, FAILOVER, a SHUTDOWN that waits for its replicas) nothing writes outside of
+//! commands: no timeout, timer or disconnect of a blocked client. And a blocked client that is woken in vain leaves
+//! every server up.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use testkit::blocked::Blocked;
 use testkit::{Client, Entry, Program, Server, Value, eventually, module, now_ms, on_every_program, sleep_ms};
 
-/// Who is told of a write.
+/// The observer of a write.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Audience {
     Nobody,
@@ -18,7 +18,7 @@ enum Audience {
 
 const AUDIENCES: [Audience; 3] = [Audience::Nobody, Audience::AppendOnlyFile, Audience::Replica];
 
-/// A server with the module that tells its writes to an audience; and the replica, if that is it.
+/// A server with the module whose writes an audience observes; and the replica, if that is the audience.
 fn start(program: &Program, audience: Audience) -> (Server, Option<Server>) {
     let aof = if audience == Audience::AppendOnlyFile { "yes" } else { "no" };
     let server =
@@ -28,7 +28,7 @@ fn start(program: &Program, audience: Audience) -> (Server, Option<Server>) {
     (server, replica)
 }
 
-/// What the audience has been told, as a number that grows with every command.
+/// A number that grows with every command that the audience gets.
 fn told(server: &Server, redis: &mut Client, audience: Audience) -> usize {
     match audience {
         Audience::Nobody => 0,
@@ -39,13 +39,13 @@ fn told(server: &Server, redis: &mut Client, audience: Audience) -> usize {
     }
 }
 
-/// A TAT so many milliseconds from now.
+/// A TAT `ms` milliseconds from now.
 fn tat(ms: i64) -> String {
     ((now_ms() + ms) * 1_000_000).to_string()
 }
 
-/// What happens to the keys of a waiter, named `q:n`, `lim:n` and `busy:n`, in the same step in which the pause begins;
-/// each tempts it to write.
+/// Changes of the keys of a blocked client, named `q:n`, `lim:n` and `busy:n`, in the same step in which the pause
+/// begins; each would make it write.
 fn temptations() -> [(&'static str, Vec<String>); 6] {
     let one = |line: String| vec![line];
     [
@@ -76,23 +76,23 @@ fn pause(redis: &mut Client, lines: &[String], pause: &str) {
     }
     redis.run(pause);
     redis.run("EXEC");
-    // What expires in a millisecond has expired.
+    // Keys that expire in a millisecond have expired.
     sleep_ms(5);
 }
 
-/// What the server holds, and what its audience has been told.
+/// The server's keys, and the audience's number.
 fn state(server: &Server, redis: &mut Client, audience: Audience) -> (Vec<Entry>, usize) {
     (redis.contents(), told(server, redis, audience))
 }
 
-/// What each waiter's call is.
+/// The call of each blocked client.
 fn call(place: usize, end: End) -> String {
     let timeout = if end == End::TimeOut { "0.4" } else { "0" };
     format!("CELL.PULL q:{place} lim:{place} 0 1 10 TIMEOUT {timeout} INTO busy:{place}")
 }
 
-/// One waiter for each temptation; they leave in a pause that begins together with what tempts them. What was there
-/// before and after.
+/// One blocked client for each change; they disconnect in a pause that begins together with the changes. Returns the
+/// state before and after.
 fn leave_in_a_pause(server: &Server, audience: Audience, lines: &[String]) -> [(Vec<Entry>, usize); 2] {
     let mut redis = server.connect();
     let leavers = (0..temptations().len()).map(|place| server.block_to_leave(&call(place, End::Leave)));
@@ -105,7 +105,7 @@ fn leave_in_a_pause(server: &Server, audience: Audience, lines: &[String]) -> [(
     [before, state(server, &mut redis, audience)]
 }
 
-/// The same with waits that are ended for them.
+/// The same with waits that end by timeout or CLIENT UNBLOCK.
 fn end_in_a_pause(server: &Server, audience: Audience, lines: &[String], end: End) -> [(Vec<Entry>, usize); 2] {
     if end == End::Leave {
         return leave_in_a_pause(server, audience, lines);
@@ -169,7 +169,7 @@ fn timers_in_a_pause_take_nothing_and_serve_after_it() {
                     assert_eq!(redis.run("CELL.PULL q lim 0 1 0.5"), Value::Array(vec![first, Value::Int(1)]));
                     let waiter = server.block("CELL.PULL q lim 0 1 0.5 TIMEOUT 0 INTO busy");
                     pause(&mut redis, &[], &format!("CLIENT PAUSE 1500 {mode}"));
-                    // On a busy machine its time may come before the pause does.
+                    // On a busy machine its timeout may pass before the pause begins.
                     if !waiter.has_reply() {
                         break waiter;
                     }
@@ -225,7 +225,7 @@ fn waits_that_end_while_a_failover_waits_for_its_replica_write_nothing() {
         if now_ms() < until {
             assert_eq!(redis.strings("LRANGE q 0 -1"), ["a"], "nothing is taken while a failover waits");
         }
-        // It gives up, and the primary goes on.
+        // The failover times out, and the primary serves again.
         assert_eq!(long.cells().0, ["a"]);
         drop(frozen);
         primary.wait_for_replica(&replica);
@@ -247,7 +247,7 @@ fn waits_that_end_while_a_failover_waits_for_its_replica_write_nothing() {
 fn a_shutdown_that_waits_for_its_replica_saves_everything() {
     on_every_program(|program| {
         if !program.is_7_or_later() {
-            return; // before, a shutdown waits for nobody
+            return; // before, a shutdown waits for no replica
         }
         let (mut primary, replica) = pair(program, &["--shutdown-timeout", "2"]);
         let mut redis = primary.connect();
@@ -276,7 +276,7 @@ fn a_shutdown_that_waits_for_its_replica_saves_everything() {
 
 type Wake = fn(&mut Client);
 
-/// Ways to wake a waiter that is not served, while there is something that it would write or delete in passing.
+/// Ways to wake a blocked client that is not served, while there is something that it could write or delete in passing.
 fn wakes() -> [(&'static str, Wake); 6] {
     [
         ("a limiter without an expiry, and a push", |redis| {

@@ -1,11 +1,11 @@
-//! CELL.PULL: a list that is taken from no faster than a rate, by clients that wait in line.
+//! CELL.PULL: elements of a list are taken no faster than a rate, by clients that are blocked in order.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
 use testkit::{Client, Server, Value, eventually, on_every_program, on_every_server, sleep_ms};
 
-/// The cells and the wait of an answer.
+/// The cells and the wait of a reply.
 fn pulled(value: Value) -> (Vec<String>, i64) {
     redis::from_redis_value(value).expect("cells and a wait")
 }
@@ -18,7 +18,7 @@ fn cells<const N: usize>(cells: [&str; N]) -> Vec<String> {
     cells.map(str::to_owned).into()
 }
 
-/// Sends a call in a thread of its own, and returns when the server has it waiting.
+/// Sends a call in a thread of its own, and returns when the server has blocked it.
 fn waiting(server: &Server, line: &str) -> thread::JoinHandle<Result<Value, String>> {
     let blocked = |redis: &mut Client| redis.info_field("clients", "blocked_clients").expect("a number");
     let mut redis = server.connect();
@@ -45,7 +45,7 @@ fn elements_that_are_due_are_taken_from_the_tail() {
         assert_eq!(pull(&mut redis, "CELL.PULL q l 2 1 60 COUNT 9"), (cells(["b", "c"]), 60));
         assert_eq!(pull(&mut redis, "CELL.PULL q l 2 1 60 COUNT 9"), (vec![], 60));
         assert_eq!(redis.strings("LRANGE q 0 -1"), ["e", "d"]);
-        // The pace is the limiter's: anybody may take from it, or give back.
+        // The pace is the limiter's: other commands may take from it, or refund.
         redis.run("CELL.THROTTLE l 2 1 60 -1");
         assert_eq!(pull(&mut redis, "CELL.PULL q l 2 1 60 MS COUNT 2").0, cells(["d"]));
         redis.run("DEL l");
@@ -116,7 +116,7 @@ fn blocked_clients_are_served_in_order_of_arrival() {
         let line = "CELL.PULL q l 0 1 0.05 TIMEOUT 10";
         let waiters: Vec<_> = (0..5).map(|_| waiting(server, line)).collect();
         redis.run("LPUSH q a b c d e f");
-        // One that comes later takes its place behind them, and one that will not wait gets nothing.
+        // A later one is served after them, and a call without TIMEOUT gets nothing.
         let late = waiting(server, line);
         assert_eq!(pull(&mut redis, "CELL.PULL q l 0 1 0.05").0, cells([]));
         for (waiter, cell) in waiters.into_iter().chain([late]).zip(["a", "b", "c", "d", "e", "f"]) {
@@ -180,7 +180,7 @@ fn a_client_that_disconnects_loses_no_cell() {
         eventually("it waits", || redis.info_field("clients", "blocked_clients").as_deref() == Some("1"));
         redis.run(&format!("CLIENT KILL ID {id}"));
         assert!(leaver.join().expect("a thread").is_err());
-        // One that is told to stop waiting, as if its time had come.
+        // CLIENT UNBLOCK ends a wait like a timeout.
         let mut client = server.connect();
         let id = client.int("CLIENT ID");
         let stopped = thread::spawn(move || client.try_run("CELL.PULL q l 0 1 60 TIMEOUT 0"));
@@ -263,7 +263,7 @@ fn a_primary_that_becomes_a_replica_unblocks_its_clients() {
 fn while_writes_are_paused_nothing_is_taken() {
     on_every_program(|program| {
         if !program.is_7_or_later() {
-            return; // Redis 6.2 pauses no module's callbacks, and does not tell of it everywhere
+            return; // Redis 6.2 does not pause callbacks of modules, and does not always report a pause
         }
         let server = Server::start(program, &[]);
         let mut redis = server.connect();

@@ -128,7 +128,7 @@ fn a_refund_lowers_this_units_count_and_no_other() {
         redis.run("CELL.QUOTA k 5 DAY 4");
         assert_eq!(redis.ints("CELL.QUOTA k 5 DAY -1"), [0, 5, 2, -1, 43_200]);
         assert_eq!(redis.string("GET k").as_deref(), Some("3"));
-        // After the boundary there is nothing to give back, and the new unit is not made larger.
+        // After the boundary there is nothing to refund, and the new unit does not become larger.
         let redis = frozen.at("2026-11-28 00:00:00.000");
         assert_eq!(redis.ints("CELL.QUOTA k 5 DAY -3"), [0, 5, 5, -1, 0]);
         assert_eq!(redis.int("EXISTS k"), 0);

@@ -1,4 +1,4 @@
-//! What the README and the pages of docs/ show is what a server answers.
+//! The replies in the README and the pages of docs/ are those of a server.
 
 use std::fs;
 use std::path::Path;
@@ -26,7 +26,7 @@ fn documents() -> Vec<Document> {
 }
 
 impl Document {
-    /// The commands and their answers, in order: what stands in the blocks that begin with a prompt.
+    /// The commands and their replies, in order, of the blocks that begin with a prompt.
     fn steps(&self) -> Vec<(&str, String)> {
         let blocks = self.text.split("```").skip(1).step_by(2).filter_map(|block| block.strip_prefix("text\n"));
         let mut steps: Vec<(&str, String)> = Vec::new();
@@ -70,7 +70,7 @@ fn answer(redis: &mut Client, command: &str) -> String {
     }
 }
 
-/// The answer with `…` for each number that the page leaves open, because it depends on the clock.
+/// The reply with `…` for each number that the page leaves open, because it depends on the clock.
 fn as_shown(answer: &str, shown: &str) -> String {
     let mut text = String::new();
     for (place, line) in answer.lines().enumerate() {
@@ -84,8 +84,8 @@ fn as_shown(answer: &str, shown: &str) -> String {
     text
 }
 
-/// What a page cannot know, as it writes it and as the server has it: `<now>` is the time in milliseconds, `<today>`
-/// its UTC date, and a batch id of the page stands for the one that the server has made up, from its first sight on.
+/// Placeholders of a page and their values: `<now>` is the time in milliseconds, `<today>` its UTC date, and a batch id
+/// of the page stands for the one that the server returned when it first appeared.
 struct Unknowns(Vec<(String, String)>);
 
 impl Unknowns {
@@ -94,7 +94,7 @@ impl Unknowns {
         Self(vec![("<now>".to_owned(), now.to_string()), ("<today>".to_owned(), today.to_string())])
     }
 
-    /// Pairs the batch ids of an answer with those that the page shows, in their order.
+    /// Pairs the batch ids of a reply with those that the page shows, in their order.
     fn learn(&mut self, answer: &str, shown: &str) {
         for (ours, theirs) in batch_ids(shown).zip(batch_ids(answer)) {
             if !self.0.iter().any(|(known, real)| known == ours || real == theirs) {
@@ -177,7 +177,7 @@ fn pages() -> Vec<Document> {
 }
 
 impl Document {
-    /// Its text without what stands in code blocks.
+    /// Its text without code blocks.
     fn prose(&self) -> String {
         self.text.split("```").step_by(2).collect()
     }

@@ -1,6 +1,6 @@
-//! `CL.THROTTLE` beside the redis-cell that it stands in for: the same calls at the same instants, on two servers whose
-//! clocks stand still between calls, in the range where redis-cell is right: intervals of whole milliseconds, at most
-//! 1000 cells a second, nothing given back beyond full.
+//! `CL.THROTTLE` compared with the redis-cell that it replaces: the same calls at the same instants, on two servers
+//! whose clocks stand still between calls, in the range where redis-cell is right: intervals of whole milliseconds, at
+//! most 1000 cells a second, no refund beyond full.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -78,7 +78,7 @@ fn spelled(random: &mut Random, word: &str) -> String {
     }
 }
 
-/// Whether both say the same. redis-cell of this version cuts the two waits down to whole seconds; ours never ends a
+/// Whether both return the same. redis-cell of this version cuts the two waits down to whole seconds; ours never ends a
 /// wait early by a second.
 fn agree(ours: &[i64], theirs: &[i64]) -> bool {
     let waits = ours[3..].iter().zip(&theirs[3..]);
@@ -101,7 +101,7 @@ fn random_traffic_gets_the_replies_of_redis_cell() {
         let mut pair = Pair::start(program, folder.path());
         let (mut ours, mut theirs) = (pair.ours.connect(), pair.theirs.connect());
         if !stands_still(&pair, &mut ours) || !stands_still(&pair, &mut theirs) {
-            // Valkey goes on from the last instant by the processor's own counter.
+            // Valkey continues from the last instant by the processor's own counter.
             assert!(program.is_valkey(), "{} {:?}: the clock does not stand still", program.product, program.version);
             return;
         }
@@ -153,7 +153,7 @@ fn two_policies_may_share_a_key_and_the_stricter_one_holds() {
     on_every_program(|program| {
         let server = Server::with_module(program, "cl-throttle yes", &[]);
         let mut redis = server.connect();
-        // GET 1/s and POST 5/h by one API key: the posts must stay 5 an hour, however many gets there are.
+        // GET 1/s and POST 5/h by one API key: the posts must stay 5 an hour, with any number of gets.
         for post in 1..=5 {
             assert_eq!(redis.ints("CL.THROTTLE user 4 5 3600")[..3], [0, 5, 5 - post]);
         }

@@ -14,7 +14,7 @@ fn tracking(program: &Program, keys: u32, arguments: &[&str]) -> Server {
     Server::with_module(program, &format!("refused-keys {keys}"), arguments)
 }
 
-/// Refuses keys `0` to `keys - 1` as often as `draw` names them, and holds what is listed against an exact count.
+/// Refuses keys `0` to `keys - 1` as often as `draw` names them, and compares the list with an exact count.
 fn assert_within_the_bound(redis: &mut Client, tracked: i64, keys: usize, mut draw: impl FnMut() -> usize) {
     for key in 0..keys {
         redis.run(&format!("CELL.THROTTLE {key} 0 1 1000000"));
@@ -89,7 +89,7 @@ fn refusals_of_calls_that_take_are_counted_once_a_call() {
             ("CELL.THROTTLE t 0 1 3600", "t", "CELL.THROTTLE"),
             ("CELL.THROTTLE t 0 1 3600 9 PARTIAL", "t", "CELL.THROTTLE"),
             ("CL.THROTTLE t 0 1 3600 9", "t", "CL.THROTTLE"),
-            // In several limits, those that refuse.
+            // With several limits, the ones that refuse.
             ("CELL.MTHROTTLE free 9 1 3600 1 t 0 1 3600 1", "t", "CELL.MTHROTTLE"),
             ("CELL.WINDOW w 1 3600 1 BLOCK 9", "w", "CELL.WINDOW"),
             ("CELL.LOG l 1 3600", "l", "CELL.LOG"),

@@ -42,7 +42,7 @@ enum Way {
 /// By meter and by the rest of a key's name, after `K:`.
 type ByKey<T> = BTreeMap<(String, String), T>;
 
-/// What is counted, by field or member; and the ids, or the HyperLogLogs of them.
+/// Counts by field or member; and the ids, or the HyperLogLogs of them.
 #[derive(Default)]
 struct Book {
     counts: ByKey<BTreeMap<String, i64>>,
@@ -68,7 +68,7 @@ impl Book {
         self.ids.entry((meter.to_owned(), rest.to_owned())).or_default().insert(id);
     }
 
-    /// Adds what a key holds.
+    /// Adds the contents of a key.
     fn read(&mut self, client: &mut ClusterClient<'_>, meter: &str, key: &str, rest: &str) {
         if rest.ends_with(":unique") {
             return self.identify(meter, rest, client.run(meter, &format!("GET {key}")));
@@ -112,7 +112,7 @@ impl Book {
     }
 }
 
-/// Hits and questions of all kinds, until told to stop; what was counted.
+/// Sends writes and reads of all kinds until it is stopped; returns the counts.
 fn write(mut client: ClusterClient<'_>, writer: u64, now: i64, stop: &AtomicBool) -> Book {
     let mut random = Random::new(now.unsigned_abs() + writer);
     let (mut book, mut sent) = (Book::default(), Vec::new());
@@ -125,7 +125,7 @@ fn write(mut client: ClusterClient<'_>, writer: u64, now: i64, stop: &AtomicBool
         let hit = format!("METER.HIT {meter} AT {at} PATH 2 {} {user}", ENDPOINTS[endpoint].0);
         match (random.below(8), meter) {
             (0 | 1, _) => {
-                // This day is never sealed: there is at least what this writer has counted.
+                // This day is never sealed: its count is at least that of this writer.
                 let day = date(now - DAY_MS);
                 let question = random.pick(&[
                     "KPI m DAY d",
@@ -166,7 +166,7 @@ fn write(mut client: ClusterClient<'_>, writer: u64, now: i64, stop: &AtomicBool
                 assert_eq!(applied, 0, "{again} was counted before");
             }
             _ => {
-                // A day whose last count is taken back forgets its ids.
+                // A day whose last count is subtracted loses its ids.
                 let unique = if meter == CORRECTED { String::new() } else { format!("UNIQUE {user}") };
                 let n = 1 + i64::try_from(random.below(3)).expect("small");
                 let hit = format!("{hit} {unique} BY {n} ONCE {writer}-{} CAP MONTH 1000000000", sent.len());
@@ -183,7 +183,7 @@ fn write(mut client: ClusterClient<'_>, writer: u64, now: i64, stop: &AtomicBool
     book
 }
 
-/// Seals, reads and acknowledges, or drops, until told to stop; what was read.
+/// Seals, reads and acknowledges, or drops, until it is stopped; returns the counts it read.
 fn read(mut client: ClusterClient<'_>, now: i64, stop: &AtomicBool) -> Book {
     let mut book = Book::default();
     for meter in METERS.iter().cycle().take_while(|_| !stop.load(Ordering::Relaxed)) {
@@ -249,7 +249,7 @@ fn move_slot(nodes: &[Server], meter: &str, [from, to]: [usize; 2], way: Way, ra
     });
 }
 
-/// What the nodes hold, each key where it belongs: what is counted, and what is sealed.
+/// The contents of the nodes, each key on its right node: counts, and sealed counts.
 fn stored_books(nodes: &[Server], mut client: ClusterClient<'_>) -> [Book; 2] {
     let mut books = [Book::default(), Book::default()];
     for node in nodes {
@@ -275,7 +275,7 @@ fn stored_books(nodes: &[Server], mut client: ClusterClient<'_>) -> [Book; 2] {
     books
 }
 
-/// Tells the other threads to stop, also when this one panics.
+/// Stops the other threads, also when this one panics.
 struct Stop<'a>(&'a AtomicBool);
 
 impl Drop for Stop<'_> {

@@ -1,5 +1,5 @@
-//! A change of `retention-days` reaches a day, all its keys and the index with the day's next hit, whatever other
-//! programs have left there, and never holds the server up.
+//! A change of `retention-days` reaches a day, all its keys and the index with the day's next hit, even with keys of
+//! other programs there, and never blocks the server.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -88,7 +88,7 @@ fn a_change_reaches_a_day_with_its_next_hit_both_ways() {
         for (round, days) in [30, 5, 60, 0, 7, 0, 1].into_iter().enumerate() {
             keeper.set(days);
             let mut redis = keeper.server.connect();
-            // A hit of another path, of none, and one that takes something back.
+            // A hit of another path, of none, and a correction.
             hit(&mut redis, ["PATH 2 a x", "", "BY -1 PATH 3 a b c", "UNIQUE v"][round % 4]);
             hit(&mut redis, "BY 2 PATH 3 a b c");
             assert_all(&mut redis, at, days, &format!("round {round}, {days} days"));
@@ -163,7 +163,7 @@ fn an_index_that_once_named_a_day_without_expiry_expires_again() {
         assert_eq!(redis.int("PTTL m"), -1, "one of its days does not expire");
         redis.run(&format!("METER.HIT m AT {earlier}"));
         assert_all(&mut redis, today, 10, "each of its days has had a hit");
-        // And the day that did not expire may also go by itself.
+        // And the day that did not expire may also be deleted by other programs.
         drop(redis);
         keeper.set(0);
         let mut redis = keeper.server.connect();
@@ -251,7 +251,7 @@ fn the_first_hit_after_a_change_is_as_quick_as_another_and_the_rest_follows() {
         fill(&mut redis, at);
         let mut least = u64::MAX;
         let mut days = 29;
-        // What else runs on this machine may stop the server in one of them, but hardly in each.
+        // Other load on this machine may stop the server in one of them, but hardly in each.
         for _ in 0..8 {
             days += 1;
             redis.run(&format!("CONFIG SET meter.retention-days {days}"));

@@ -1,5 +1,5 @@
-//! Who may do what: users of the ACL reach the keys that are theirs and what is derived from them, by the commands that
-//! are theirs, and nothing else.
+//! Permissions: ACL users reach their keys and the keys derived from them, by the commands that they may run, and
+//! nothing else.
 
 use std::sync::LazyLock;
 use std::thread;
@@ -8,7 +8,7 @@ use testkit::catalogue::Access::{self, Keyless, Read, Write};
 use testkit::catalogue::CATALOGUE;
 use testkit::{Client, Server, Value, eventually, now_ms, on_every_program, on_every_server};
 
-/// A call of every command that has keys, which begin with `ok:`; what it does with them, and whether it is fast.
+/// A call of every command that has keys, which begin with `ok:`; how it uses them, and whether it is fast.
 static CALLS: LazyLock<Vec<(String, Access, bool)>> = LazyLock::new(|| {
     let samples = CATALOGUE.iter().filter(|sample| sample.access != Keyless);
     samples.flat_map(|sample| sample.lines().map(|line| (line, sample.access, sample.fast))).collect()
@@ -26,7 +26,7 @@ fn user(server: &Server, name: &str, rules: &str) -> Client {
     client
 }
 
-/// Whether the ACL lets a call through, whatever it then answers.
+/// Whether the ACL permits a call, with any reply.
 fn is_let(client: &mut Client, call: &str) -> bool {
     !client.try_run(call).is_err_and(|error| error.starts_with("NOPERM "))
 }
@@ -100,7 +100,7 @@ fn arguments_not_declared_as_keys_are_not_used_as_keys() {
         };
         let before = others(&mut redis);
         for call in [
-            // Keys that a wrong number of words puts elsewhere.
+            // Keys that are at other positions because of a wrong number of words.
             "CELL.MTHROTTLE ok:t 9 1 3600 1 no:t",
             "CELL.MTHROTTLE ok:t 9 1 3600 1 no:t 9",
             "CELL.MTHROTTLE ok:t 9 1 3600 1 no:t 9 1",
@@ -126,7 +126,7 @@ fn arguments_not_declared_as_keys_are_not_used_as_keys() {
             let _ = service.try_run(call);
             assert_eq!(others(&mut redis), before, "{call}");
         }
-        // A batch that somebody has made up is still the meter's own.
+        // A batch that another program made up is still the meter's own.
         let id = "0123456789abcdef0123456789abcdef";
         service.run(&format!("HSET ok:m:batch id {id} 1 no:m 2 :no:m 3 ../no:secret"));
         let (_, keys) = service.seal("METER.SEAL ok:m");
@@ -165,7 +165,7 @@ fn access_to_a_meters_key_grants_its_derived_keys_and_not_the_reverse() {
         {
             assert!(!is_let(&mut owner, call), "{call}");
         }
-        // Only its parts: what they are by name, and not the meter.
+        // Only the derived keys: they are reached by name, and the meter is not.
         let mut part = user(&server, "part", "~ok:m:* +@all");
         assert_eq!(part.string("HGET ok:m:day:20220809 day").as_deref(), Some("1"));
         for (call, _, _) in CALLS.iter().filter(|(call, _, _)| call.starts_with("METER.")) {
@@ -263,7 +263,7 @@ fn users_who_may_only_read_or_only_write_a_key_do_no_more() {
         let mut writer = user(&server, "writer", "%W~ok:* +@all");
         for (call, kind, _) in CALLS.iter() {
             assert_eq!(is_let(&mut reader, call), *kind == Read, "{call}");
-            // All answer from what is there, so who may only write may not call them.
+            // All return stored data, so users that may only write may not call them.
             assert!(!is_let(&mut writer, call), "{call}");
         }
         // The list of INTO is only pushed to; queue and limiter are read too.
@@ -333,7 +333,7 @@ fn an_administrator_a_service_and_a_replicant_are_enough() {
             });
             assert_eq!(replica.connect().contents(), administrator.contents());
         }
-        // Who replicates can do nothing else.
+        // A user for replication can do nothing else.
         for (call, _, _) in CALLS.iter() {
             assert!(!is_let(&mut replicant, call), "{call}");
         }

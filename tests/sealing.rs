@@ -18,7 +18,7 @@ fn opened(redis: &mut Client, line: &str) -> (String, Vec<String>) {
     (id.expect("a batch"), keys)
 }
 
-/// Of all that was sealed nothing is left but what is remembered of it.
+/// Of all sealed days only their counts in months are left.
 #[track_caller]
 fn assert_only_months_are_left(redis: &mut Client) {
     let mut keys = redis.strings("KEYS *");
@@ -193,7 +193,7 @@ fn sealed_data_never_expires_and_expired_data_was_not_sealed() {
         redis.run(&format!("METER.HIT m AT {yesterday} PATH 2 a b UNIQUE u ONCE e"));
         let day = date(yesterday);
         let end = yesterday / DAY_MS * DAY_MS + DAY_MS;
-        // All of the day expires at its end and so many days, but for the ids of events.
+        // All keys of the day expire at its end plus the retention, except for the ids of events.
         for key in ["", ":path", ":path:a", ":unique"] {
             let left = redis.int(&format!("PTTL m:day:{day}{key}"));
             assert!((now_ms() + left - (end + 2 * DAY_MS)).abs() < 1_000, "{key}: {left}");
@@ -206,7 +206,7 @@ fn sealed_data_never_expires_and_expired_data_was_not_sealed() {
             assert_eq!(redis.int(&format!("PTTL {key}")), -1, "{key}");
         }
         assert!(redis.int(&format!("PTTL {month}")) > 0);
-        // The events are known yet.
+        // The ids of events are still stored.
         assert_eq!(redis.ints(&format!("METER.HIT m AT {yesterday} ONCE e")), [0, 0, 0]);
     });
 }
@@ -262,7 +262,7 @@ fn days_that_expire_are_passed_over_by_every_reader() {
         assert_eq!(redis.ints(&format!("METER.HIT m AT {AT} BY 2 CAP MONTH 6")), [3, 3, 2]);
         let (_, keys) = opened(&mut redis, "METER.SEAL m");
         assert_eq!(keys.len(), 6);
-        // Its entry has gone with those that were sealed.
+        // Its entry was deleted with the sealed ones.
         assert_eq!(redis.int("EXISTS m"), 0);
     });
 }
@@ -314,14 +314,14 @@ fn keys_of_a_breakdown_are_found_by_members_and_by_names_alike() {
         };
         let expected =
             ["", ":path", ":path:a", ":path:a:b", ":path:a:b%3Ac", ":path:a:b%3Ac:d", ":path:a:b:d", ":path:path%3Aa"];
-        // With few keys in the database those are looked through; with many the members are looked up.
+        // In a database with few keys all names are scanned; with many keys the members are looked up.
         for others in [0, 500] {
             redis.run("FLUSHALL");
             for other in 0..others {
                 redis.run(&format!("SET other:{other} x"));
             }
             fill(&mut redis);
-            // What looks like a set of the breakdown, but is below no member of it, is none.
+            // A key with the name of a breakdown's set, but below no stored member, does not belong to it.
             redis.run("ZADD m:day:20220809:path:a:stranger 1 y");
             redis.run("ZADD m:day:20220809:path:stranger:x 1 y");
             redis.run("ZADD m:day:20220809:path:a%zz 1 y");
@@ -487,7 +487,7 @@ fn a_big_meter_is_sealed_and_dropped_without_reading_each_member_and_freed_in_th
         let freed = number(&mut redis, "memory", "lazyfreed_objects");
         redis.run("METER.DROP m");
         eventually("the day is freed", || number(&mut redis, "memory", "lazyfreed_objects") > freed);
-        // DROP looks for each month of two centuries.
+        // DROP looks up each month of two centuries.
         let looked_up = number(&mut redis, "stats", "keyspace_misses") - looked_up;
         assert!(looked_up < 5_000, "{looked_up} keys were looked up in vain");
     });

@@ -110,7 +110,7 @@ fn module_loadex_takes_configs_and_arguments() {
             let mut redis = server.connect();
             assert!(redis.try_run(&format!("MODULE LOADEX {module} CONFIG {wrong}")).is_err());
             server.assert_alive("MODULE LOADEX with a wrong config");
-            // The server takes such a load back, and another one may follow.
+            // The server undoes such a load, and another one may follow.
             assert!(!format!("{:?}", redis.run("MODULE LIST")).contains("meter"), "{wrong}");
             redis.run(&format!("MODULE LOADEX {module} CONFIG meter.retention-days 20"));
             assert_eq!(redis.strings("CONFIG GET meter.retention-days"), ["meter.retention-days", "20"]);

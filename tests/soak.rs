@@ -1,10 +1,10 @@
 //! Everything at once, for a while: traffic of the whole family, restarts, kills, failovers, attempts to unload the
-//! module, settings changed, the AOF rewritten. The clients' ledgers are held against the server after each, and
-//! at the end nothing is left of what was dropped or has expired, in memory too.
+//! module, settings changed, the AOF rewritten. The clients' ledgers are compared with the server after each, and
+//! at the end all dropped and expired data is freed.
 //!
 //! `METER_SOAK_SECONDS` is how long (40 by default, on all server programs at the same time). A run prints its seed;
-//! `METER_SOAK_SEED` repeats the calls and the order of events. `cargo test --test soak -- --nocapture` shows what
-//! happened.
+//! `METER_SOAK_SEED` repeats the calls and the order of events. `cargo test --test soak -- --nocapture` shows
+//! statistics.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +16,7 @@ use testkit::{Client, Program, Server, Value, eventually, module, now_ms, on_eve
 
 const TELLERS: u64 = 3;
 
-/// What befalls a server under load.
+/// Disturbances of a server under load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
     Nothing,
@@ -46,7 +46,7 @@ fn replica(primary: &Server) -> Server {
     primary.replica(&all)
 }
 
-/// Sends calls, one at a time, until it is told to stop or the server goes.
+/// Sends calls, one at a time, until it is stopped or the server ends.
 fn work(teller: &mut Teller, redis: &mut Client, stop: &AtomicBool, waits: bool) {
     while !stop.load(Ordering::Relaxed) {
         match teller.send(redis, 1) {
@@ -91,7 +91,8 @@ fn the_ledgers_balance_and_memory_is_freed_after_every_disturbance() {
         let mut round = 0;
         while Instant::now() < end {
             if round % 8 == 0 {
-                // Shared limiters that are full would tell no more; what is gone from the meters makes room in memory.
+                // Shared limiters that are full would prove nothing more; days deleted from the meters make room in
+                // memory.
                 let owner = format!("{{all}}:{}", round / 8);
                 if round > 0 {
                     clear(&mut primary.connect(), &format!("{{all}}:{}", round / 8 - 1));
@@ -148,7 +149,7 @@ fn the_ledgers_balance_and_memory_is_freed_after_every_disturbance() {
 fn assert_memory_comes_back(redis: &mut Client, seed: u64) {
     let mut used = Vec::new();
     for round in 0..4 {
-        // The same calls each time, but for the first, which fills what the server keeps.
+        // The same calls each time, except for the first round, which fills the server's own buffers.
         let mut tellers = [Teller::new(0, seed + round / 2, now_ms())];
         for _ in 0..60 {
             tellers[0].send(redis, 40).expect("answers");
@@ -166,7 +167,7 @@ fn assert_memory_comes_back(redis: &mut Client, seed: u64) {
     assert!(kept < 40_000, "4800 calls left {kept} bytes: {used:?}");
 }
 
-/// Ends what waits for it, also when a test fails.
+/// Stops the threads that check it, also when a test fails.
 struct StopOnDrop<'a>(&'a AtomicBool);
 
 impl Drop for StopOnDrop<'_> {

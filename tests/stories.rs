@@ -1,4 +1,4 @@
-//! What meters are for, as their users would tell it.
+//! Uses of meters, from the view of their users.
 
 use testkit::{Client, date, now_ms, on_every_server};
 
@@ -26,7 +26,7 @@ fn a_session_counter() {
                 redis.run(&format!("METER.HIT kpi:sessions:app:shop:node:{node} AT {at}"));
             }
         }
-        // A node that was cut off for a day sends what it has counted, late and in one call.
+        // A node that was disconnected for a day sends its count late, in one call.
         assert_eq!(
             redis.ints(&format!("METER.HIT kpi:sessions:app:shop:node:0 AT {} BY 5", AT - 2 * HOUR_MS)),
             [10, 5, 5]
@@ -101,7 +101,7 @@ fn an_api_access_log() {
         assert_eq!(redis.strings(&format!("HGETALL {}", keys[0])), ["day", "2", "12", "2"]);
         assert_eq!(redis.strings(&format!("ZRANGE {} 0 -1 WITHSCORES", keys[4])), ["users#show", "9"]);
         assert_eq!(redis.strings(&format!("ZRANGE {} 0 -1 WITHSCORES", keys[5])), ["7", "9"]);
-        // They count no more; today goes on.
+        // Sealed days do not count any more; today does.
         assert_eq!(redis.counts("METER.DAYS api:requests"), counts([(&today, 13)]));
         redis.run("METER.HIT api:requests PATH 2 health 8");
         assert_eq!(redis.int(&format!("METER.ACK api:requests {id}")), 6);

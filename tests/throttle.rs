@@ -1,4 +1,4 @@
-//! CELL.THROTTLE: the five integers, and the state that each call leaves.
+//! CELL.THROTTLE: the five integers, and the state that each call stores.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -42,7 +42,7 @@ fn retry_after_is_a_promise() {
         let refused_at = Instant::now();
         sleep_ms((retry_after - 100).max(0));
         let early = redis.ints("CELL.THROTTLE user 0 1 0.9 1 MS");
-        // A machine that stood still meanwhile proves nothing.
+        // If the machine stood still meanwhile, the test proves nothing.
         if refused_at.elapsed() < Duration::from_millis(retry_after.unsigned_abs()) - Duration::from_millis(5) {
             assert_eq!(early[0], 1, "passed before it was due");
             assert!((1..=100).contains(&early[3]), "{early:?}");
@@ -106,7 +106,7 @@ fn more_than_the_limit_can_never_pass() {
 fn keys_of_redis_cell_go_on_counting() {
     on_every_server(|server| {
         let mut redis = server.connect();
-        // What `CL.THROTTLE user 2 1 60 2` of redis-cell 0.5 leaves: the TAT in nanoseconds, and an expiry.
+        // The state of `CL.THROTTLE user 2 1 60 2` in redis-cell 0.5: the TAT in nanoseconds, and an expiry.
         let taken = now_ms() * 1_000_000 + 120_000_000_000;
         redis.run(&format!("SET user {taken} PX 120000"));
         assert_eq!(redis.ints("CELL.THROTTLE user 2 1 60"), [0, 3, 0, -1, 180]);
@@ -119,7 +119,7 @@ fn keys_of_redis_cell_go_on_counting() {
 fn a_tat_too_far_ahead_is_repaired_even_by_a_refused_call() {
     on_every_server(|server| {
         let mut redis = server.connect();
-        // A call that only looks leaves it as it is.
+        // A dry run does not change it.
         let year_ahead = (now_ms() + 31_536_000_000) * 1_000_000;
         redis.run(&format!("SET user {year_ahead} PX 31536000000"));
         let before = redis.contents();

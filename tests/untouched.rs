@@ -1,11 +1,12 @@
-//! A call that is refused or only looks changes nothing: no key, value or expiry, nothing for replicas and the AOF, no
-//! WATCH woken, no event.
+//! A refused call and a dry run change nothing: no key, value or expiry, nothing is replicated or written to the AOF,
+//! no WATCH is aborted, and no event fired.
 
 use testkit::{Client, Server, Value, now_ms, on_every_program};
 
 const AT: i64 = 1_660_054_277_326;
 
 /// Calls that must leave no trace, on the state that [`prepare`] makes.
+#[expect(clippy::too_many_lines, reason = "a table of calls")]
 fn calls() -> Vec<String> {
     let seconds = AT / 1_000;
     [
@@ -20,7 +21,7 @@ fn calls() -> Vec<String> {
         "CELL.QUOTA quota 1 YEAR",
         "CELL.QUOTA quota 1 YEAR 5 PARTIAL MS",
         "CELL.QUOTA quota 9 YEAR 10",
-        // refused, and to be refused when asked for none
+        // refused, and refused even for no cell
         "CELL.THROTTLE none 0 1 3600 0 PARTIAL",
         "CELL.THROTTLE_RO none 0 1 3600 5 PARTIAL",
         "CELL.WINDOW_RO none 1 3600 5 PARTIAL BLOCK 60",
@@ -35,7 +36,7 @@ fn calls() -> Vec<String> {
         // can never pass
         "CELL.THROTTLE full 0 1 3600 2",
         "CELL.THROTTLE none 0 1 3600 2",
-        // looks
+        // dry runs
         "CELL.THROTTLE full 0 1 3600 0",
         "CELL.THROTTLE none 0 1 3600 0",
         "CELL.QUOTA quota 9 YEAR 0",
@@ -61,11 +62,11 @@ fn calls() -> Vec<String> {
         "METER.DROP m BEFORE 20220809",
         "METER.INDEX m FROM 20220101 TO 20221231",
         "METER.INDEX none FROM 20220101 TO 20221231",
-        // a batch that is open already, and what does not acknowledge it
+        // a batch that is open already, and calls that do not acknowledge it
         "METER.SEAL sealed",
         "METER.ACK sealed 0123456789abcdef0123456789abcdef",
         "METER.ACK m 0123456789abcdef0123456789abcdef",
-        // nothing to give back
+        // nothing to refund
         "CELL.THROTTLE none 0 1 3600 -1",
         "CELL.RELEASE places bob",
         "CELL.RELEASE none ann",
@@ -90,7 +91,7 @@ fn calls() -> Vec<String> {
         format!("METER.HIT m AT {AT} BY -2"),
         format!("METER.HIT m AT {AT} BY {}", i64::MAX),
         format!("METER.HIT m AT {seconds}"),
-        // capped, with all else that could be written
+        // capped, with everything else that could be written
         format!("METER.HIT m AT {AT} CAP HOUR 1 PATH 2 new b UNIQUE new"),
         format!("METER.HIT m AT {AT} CAP DAY 1 PATH 2 new b UNIQUE new"),
         format!("METER.HIT m AT {AT} CAP MONTH 1 PATH 2 new b UNIQUE new"),
@@ -110,7 +111,7 @@ fn calls() -> Vec<String> {
         format!("METER.HIT today AT {} ONCE event PATH 1 a", now_ms()),
         format!("METER.HIT today AT {} ONCE event BY -1", now_ms()),
         format!("METER.HIT today AT {} ONCE other CAP MONTH 1", now_ms()),
-        // refused for what is only one of the things to write
+        // refused because of one of several writes
         format!("METER.HIT m AT {AT} PATH 2 a c BY -1"),
         format!("METER.HIT m AT {AT} PATH 1 a BY -1"),
         format!("METER.HIT m AT {AT} PATH 2 a b BY 9007199254740992"),

@@ -1,5 +1,5 @@
-//! The module stays for as long as its server runs: MODULE UNLOAD is refused, and the log says what to do instead. A new
-//! file comes with a restart, or with a failover to a replica that has it; neither loses or doubles a count.
+//! The module stays loaded while its server runs: MODULE UNLOAD is refused, and the log says what to do instead. A new
+//! file is loaded by a restart, or by a failover to a replica that has it; neither loses or doubles a count.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use testkit::{Client, PATIENCE, Program, Server, eventually, module, on_every_program, sleep_ms};
 
-/// What lets a module be unloaded where the server asks for it.
+/// The option with which some servers allow MODULE UNLOAD.
 fn may_unload(program: &Program) -> &'static [&'static str] {
     if program.is_7_or_later() { &["--enable-module-command", "yes"] } else { &[] }
 }
@@ -91,7 +91,7 @@ fn new_file(server: &Server) -> PathBuf {
     path
 }
 
-/// What one client was told.
+/// The replies that one client got.
 #[derive(Default, Debug)]
 struct Told {
     counted: i64,
@@ -99,7 +99,7 @@ struct Told {
     unanswered: i64,
 }
 
-/// A connection to whichever of these servers can be written to.
+/// A connection to the one of these servers that accepts writes.
 fn writable(ports: &[u16]) -> Option<Client> {
     ports.iter().find_map(|port| {
         let client = redis::Client::open(format!("redis://127.0.0.1:{port}/?protocol=resp2")).ok()?;
@@ -110,7 +110,7 @@ fn writable(ports: &[u16]) -> Option<Client> {
     })
 }
 
-/// Hits and takes until it is told to stop; goes on with a new connection where one breaks or may not write.
+/// Hits and takes until it is stopped; continues with a new connection if one breaks or may not write.
 fn work(ports: &[u16], stop: &AtomicBool, progress: &AtomicI64) -> Told {
     let mut told = Told::default();
     'connections: while !stop.load(Ordering::Relaxed) {
@@ -141,7 +141,7 @@ fn work(ports: &[u16], stop: &AtomicBool, progress: &AtomicI64) -> Told {
     told
 }
 
-/// Upgrades while clients work, and returns what they were told in all.
+/// Upgrades while clients work, and returns the sum of their replies.
 fn under_traffic(ports: &[u16], upgrade: impl FnOnce()) -> Told {
     let (stop, progress) = (AtomicBool::new(false), AtomicI64::new(0));
     thread::scope(|scope| {

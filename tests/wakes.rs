@@ -1,4 +1,4 @@
-//! CELL.PULL: whatever makes a cell due wakes those who wait, and none of them holds up the others.
+//! CELL.PULL: everything that makes a cell due wakes blocked clients, and none of them delays the others.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use testkit::blocked::Blocked;
 use testkit::{Client, Server, now_ms, on_every_program, on_every_server, sleep_ms};
 
-/// What "within about a second" may take on a machine that has other work, too.
+/// The longest time for "within about a second" on a busy machine.
 const ABOUT_A_SECOND: Duration = Duration::from_secs(4);
 
 #[track_caller]
@@ -64,7 +64,7 @@ fn a_refund_wakes_blocked_clients_at_once() {
             waited += start.elapsed();
             redis.run("DEL l");
         }
-        // Half a second each, on average, if it were only seen when somebody looks once a second.
+        // It would take half a second each, on average, if it were only noticed once a second.
         assert!(waited < Duration::from_secs(2), "{waited:?} for 8 wakes");
     });
 }
@@ -136,7 +136,7 @@ fn a_blocked_client_whose_limiter_is_no_limiter_gets_an_error() {
                 assert!(error.starts_with(code), "{value}: {error}");
             }
             assert_eq!(redis.strings("LRANGE q 0 -1"), ["a"]);
-            // And one that polls is not told to come back at once.
+            // And a client that polls gets the error too, not a wait of 0.
             assert!(redis.error("CELL.PULL q l 0 1 60").starts_with(code));
         }
     });
@@ -164,7 +164,7 @@ fn a_clock_that_steps_back_delays_no_client() {
         let start = std::time::Instant::now();
         while !behind(&mut redis) {
             if program.is_valkey() && start.elapsed() > Duration::from_secs(3) {
-                return; // newer versions go on from the first instant by the processor's own counter
+                return; // newer versions continue from the first instant by the processor's own counter
             }
             assert!(start.elapsed() < Duration::from_secs(8), "the clock has stepped back");
             sleep_ms(20);
@@ -181,7 +181,7 @@ fn a_clock_that_steps_back_delays_no_client() {
 fn a_blocked_client_that_loses_its_rights_is_not_served() {
     on_every_program(|program| {
         if !program.is_7_or_later() {
-            return; // Redis 6.2 tells no module of a user's rights
+            return; // on Redis 6.2 modules cannot check a user's rights
         }
         let server = Server::start(program, &[]);
         let mut redis = server.connect();
