@@ -20,7 +20,12 @@ impl Frozen {
         let server = Server::with_module(&program, "", &[]);
         let redis = server.connect();
         let mut frozen = Self { server, redis, _folder: folder };
-        let stands = frozen.at("2026-11-27 12:00:00.000").ints("CELL.QUOTA probe 1 DAY 1 MS")[4] == 43_200_000;
+        // Twice, since such a server looks at the clock now and then.
+        let stands = [("12", 43_200_000), ("13", 39_600_000)].into_iter().all(|(hour, left)| {
+            let redis = frozen.at(&format!("2026-11-27 {hour}:00:00.000"));
+            redis.run("DEL probe");
+            redis.ints("CELL.QUOTA probe 1 DAY 1 MS")[4] == left
+        });
         frozen.redis.run("FLUSHALL");
         assert!(stands || program.is_valkey(), "{} {:?}: the clock goes on", program.product, program.version);
         stands.then_some(frozen)

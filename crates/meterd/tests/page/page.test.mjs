@@ -102,10 +102,12 @@ test("everything is reached by the keyboard, and told to a screen reader", async
   names.forEach((name) => assert.match(name ?? "", /arrows/));
   // Each control has a name.
   for (const role of ["button", "link", "searchbox", "combobox"]) {
-    for (const control of await page.getByRole(role).all()) {
-      const name = await control.evaluate((element) => element.innerText || element.labels?.[0]?.innerText || element.getAttribute("aria-label") || element.closest("label")?.innerText);
-      assert.ok(name?.trim(), `${role}: ${await control.evaluate((element) => element.outerHTML)}`);
-    }
+    // All in one step: the lists are redrawn as numbers arrive.
+    const controls = await page.getByRole(role).evaluateAll((elements) => elements.map((element) => ({
+      name: element.innerText || element.labels?.[0]?.innerText || element.getAttribute("aria-label") || element.closest("label")?.innerText,
+      html: element.outerHTML,
+    })));
+    for (const { name, html } of controls) assert.ok(name?.trim(), `${role}: ${html}`);
   }
   await close();
 });
