@@ -14,7 +14,7 @@ use crate::store::lease::StoredLeases;
 use crate::{refusals, stats};
 
 use super::arguments::{Options, Timeout, integer, is_keyword, period, set_once};
-use super::limiter::{count_cells, read_only, too_long};
+use super::limiter::{arg, count_cells, read_only, too_long};
 
 pub(crate) struct CellLease;
 
@@ -36,11 +36,11 @@ impl Command for CellLease {
         since: c"0.1.0",
         arguments: &[
             Arg::KEY,
-            Arg::new(c"limit", Kind::Integer),
+            arg::LIMIT,
             Arg::new(c"ttl", Kind::Double),
             Arg::new(c"holder", Kind::Text),
             Arg::new(c"timeout", Kind::Double).token(c"TIMEOUT").optional(),
-            Arg::new(c"milliseconds", Kind::Flag).token(c"MS").optional(),
+            arg::MS,
         ],
     };
 
@@ -182,7 +182,7 @@ pub(super) fn now(ctx: Context<'_>) -> Millis {
 
 /// Counts and replies.
 fn conclude(ctx: Context<'_>, answer: &Answer, request: &Request<'_>) {
-    count_cells(answer, 1);
+    count_cells(answer, 1, None);
     if answer.limited {
         refusals::record(ctx, request.key, "CELL.LEASE");
     }

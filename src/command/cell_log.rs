@@ -4,7 +4,7 @@
 
 use std::ffi::CStr;
 
-use crate::server::{Access, Arg, Change, Context, Error, KeyUse, Keys, Kind, Spec, Str, Writable};
+use crate::server::{Access, Arg, Change, Context, Error, KeyUse, Keys, Spec, Str, Writable};
 use crate::stats;
 use crate::store::log::StoredLog;
 use redis_meter_core::answer::{Decision, Next, TooLong};
@@ -12,7 +12,7 @@ use redis_meter_core::log::{MAX_LIMIT, Policy, Update as LogUpdate};
 use redis_meter_core::time::Micros;
 
 use super::arguments::{integer, period};
-use super::limiter::Limiter;
+use super::limiter::{Limiter, arg};
 
 pub(crate) struct CellLog;
 
@@ -27,14 +27,7 @@ impl Limiter for CellLog {
         summary: c"Takes cells from an exact sliding window, which remembers each of them.",
         complexity: c"O(log(N)) for each cell that is taken or removed, where N is the number of cells stored",
         since: c"0.1.0",
-        arguments: &[
-            Arg::KEY,
-            Arg::new(c"limit", Kind::Integer),
-            Arg::new(c"period", Kind::Double),
-            Arg::new(c"quantity", Kind::Integer).optional(),
-            Arg::new(c"partial", Kind::Flag).token(c"PARTIAL").optional(),
-            Arg::new(c"milliseconds", Kind::Flag).token(c"MS").optional(),
-        ],
+        arguments: &[Arg::KEY, arg::LIMIT, arg::PERIOD, arg::QUANTITY.optional(), arg::PARTIAL, arg::MS],
     };
     const NAME: &'static str = "CELL.LOG";
     const RO_NAME: &'static CStr = c"cell.log_ro";

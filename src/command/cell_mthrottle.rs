@@ -16,7 +16,7 @@ use redis_meter_core::time::Nanos;
 
 use super::arguments::is_keyword;
 use super::cell_throttle::quota;
-use super::limiter::{count_cells, parse_quantity, read_only, too_long};
+use super::limiter::{arg, count_cells, parse_quantity, read_only, too_long};
 
 pub(crate) struct CellMthrottle;
 
@@ -34,18 +34,8 @@ const SPEC: Spec = Spec {
     complexity: c"O(N) where N is the number of limits",
     since: c"0.1.0",
     arguments: &[
-        Arg::new(
-            c"limit",
-            Kind::Block(&[
-                Arg::KEY,
-                Arg::new(c"max_burst", Kind::Integer),
-                Arg::new(c"count", Kind::Integer),
-                Arg::new(c"period", Kind::Double),
-                Arg::new(c"quantity", Kind::Integer),
-            ]),
-        )
-        .multiple(),
-        Arg::new(c"milliseconds", Kind::Flag).token(c"MS").optional(),
+        Arg::new(c"limit", Kind::Block(&[Arg::KEY, arg::MAX_BURST, arg::COUNT, arg::PERIOD, arg::QUANTITY])).multiple(),
+        arg::MS,
     ],
 };
 
@@ -76,7 +66,7 @@ impl Command for CellMthrottle {
         let refused = decisions.iter().any(|decision| decision.answer.limited);
         for (limit, decision) in limits.iter().zip(&decisions) {
             if decision.answer.limited || !refused {
-                count_cells(&decision.answer, limit.quantity);
+                count_cells(&decision.answer, limit.quantity, None);
             }
             if decision.answer.limited {
                 refusals::record(ctx, limit.key, "CELL.MTHROTTLE");

@@ -16,7 +16,7 @@ use crate::{refusals, stats};
 
 use super::arguments::{Options, Timeout, integer, is_keyword, set_once};
 use super::cell_throttle::quota;
-use super::limiter::too_long;
+use super::limiter::{arg, too_long};
 
 pub(crate) struct CellPull;
 
@@ -42,13 +42,13 @@ impl Command for CellPull {
         arguments: &[
             Arg::new(c"queue", Kind::Key),
             Arg::new(c"limiter", Kind::Key),
-            Arg::new(c"max_burst", Kind::Integer),
-            Arg::new(c"count", Kind::Integer),
-            Arg::new(c"period", Kind::Double),
+            arg::MAX_BURST,
+            arg::COUNT,
+            arg::PERIOD,
             Arg::new(c"n", Kind::Integer).token(c"COUNT").optional(),
             Arg::new(c"timeout", Kind::Double).token(c"TIMEOUT").optional(),
             Arg::new(c"list", Kind::Key).token(c"INTO").optional(),
-            Arg::new(c"milliseconds", Kind::Flag).token(c"MS").optional(),
+            arg::MS,
         ],
     };
 

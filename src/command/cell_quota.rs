@@ -15,7 +15,7 @@ use crate::stats;
 use crate::store::window::StoredWindow;
 
 use super::arguments::{Options, date, integer, is_keyword, set_once};
-use super::limiter::Limiter;
+use super::limiter::{Limiter, arg};
 
 pub(crate) struct CellQuota;
 
@@ -43,7 +43,7 @@ impl Limiter for CellQuota {
         since: c"0.2.0",
         arguments: &[
             Arg::KEY,
-            Arg::new(c"limit", Kind::Integer),
+            arg::LIMIT,
             Arg::new(
                 c"unit",
                 Kind::OneOf(&[
@@ -54,11 +54,11 @@ impl Limiter for CellQuota {
                     Arg::new(c"year", Kind::Flag).token(c"YEAR"),
                 ]),
             ),
-            Arg::new(c"quantity", Kind::Integer).optional(),
+            arg::QUANTITY.optional(),
             Arg::new(c"date", Kind::Text).token(c"ANCHOR").optional(),
             Arg::new(c"offset", Kind::Text).token(c"OFFSET").optional(),
-            Arg::new(c"partial", Kind::Flag).token(c"PARTIAL").optional(),
-            Arg::new(c"milliseconds", Kind::Flag).token(c"MS").optional(),
+            arg::PARTIAL,
+            arg::MS,
         ],
     };
     const NAME: &'static str = "CELL.QUOTA";

@@ -6,14 +6,14 @@ use std::ffi::CStr;
 
 use redis_meter_core::time::Micros;
 
-use crate::server::{Access, Arg, Change, Context, Error, KeyUse, Keys, Kind, Spec, Str, Writable};
+use crate::server::{Access, Arg, Change, Context, Error, KeyUse, Keys, Spec, Str, Writable};
 use crate::stats;
 use crate::store::slide::StoredSlide;
 use redis_meter_core::answer::{Decision, Next, TooLong};
 use redis_meter_core::slide::{Policy, Slide};
 
 use super::arguments::{integer, period};
-use super::limiter::Limiter;
+use super::limiter::{Limiter, arg};
 
 pub(crate) struct CellSlide;
 
@@ -28,14 +28,7 @@ impl Limiter for CellSlide {
         summary: c"Takes cells from a sliding window that is estimated from two counts.",
         complexity: c"O(1)",
         since: c"0.1.0",
-        arguments: &[
-            Arg::KEY,
-            Arg::new(c"limit", Kind::Integer),
-            Arg::new(c"period", Kind::Double),
-            Arg::new(c"quantity", Kind::Integer).optional(),
-            Arg::new(c"partial", Kind::Flag).token(c"PARTIAL").optional(),
-            Arg::new(c"milliseconds", Kind::Flag).token(c"MS").optional(),
-        ],
+        arguments: &[Arg::KEY, arg::LIMIT, arg::PERIOD, arg::QUANTITY.optional(), arg::PARTIAL, arg::MS],
     };
     const NAME: &'static str = "CELL.SLIDE";
     const RO_NAME: &'static CStr = c"cell.slide_ro";

@@ -7,9 +7,7 @@ use std::ops::RangeInclusive;
 
 use redis_meter_core::time::{Micros, Nanos};
 
-use crate::server::{
-    Access, Arg, Change, Command, Context, Error, KeyUse, Keys, Kind, Spec, Str, Writable, key_changed,
-};
+use crate::server::{Access, Arg, Change, Command, Context, Error, KeyUse, Keys, Spec, Str, Writable, key_changed};
 use crate::store::tat::Tat;
 use crate::{refusals, stats};
 use redis_meter_core::answer::{Answer, Decision, Next, TooLong, Unit};
@@ -17,7 +15,7 @@ use redis_meter_core::gcra::{MAX_RATE, Quota, QuotaError};
 use redis_meter_core::number::{parse_natural, parse_period};
 
 use super::arguments::{Options, integer, is_keyword, period};
-use super::limiter::{Limiter, count_cells, too_long};
+use super::limiter::{Limiter, arg, count_cells, too_long};
 
 pub(crate) struct CellThrottle;
 
@@ -38,12 +36,12 @@ impl Limiter for CellThrottle {
         since: c"0.1.0",
         arguments: &[
             Arg::KEY,
-            Arg::new(c"max_burst", Kind::Integer),
-            Arg::new(c"count", Kind::Integer),
-            Arg::new(c"period", Kind::Double),
-            Arg::new(c"quantity", Kind::Integer).optional(),
-            Arg::new(c"partial", Kind::Flag).token(c"PARTIAL").optional(),
-            Arg::new(c"milliseconds", Kind::Flag).token(c"MS").optional(),
+            arg::MAX_BURST,
+            arg::COUNT,
+            arg::PERIOD,
+            arg::QUANTITY.optional(),
+            arg::PARTIAL,
+            arg::MS,
         ],
     };
     const NAME: &'static str = "CELL.THROTTLE";
@@ -92,14 +90,7 @@ impl Command for ClThrottle {
     const SPEC: Spec = Spec {
         name: c"cl.throttle",
         summary: c"Takes cells from a rate limiter as redis-cell does: two policies may share a key.",
-        arguments: &[
-            Arg::KEY,
-            Arg::new(c"max_burst", Kind::Integer),
-            Arg::new(c"count", Kind::Integer),
-            Arg::new(c"period", Kind::Double),
-            Arg::new(c"quantity", Kind::Integer).optional(),
-            Arg::new(c"milliseconds", Kind::Flag).token(c"MS").optional(),
-        ],
+        arguments: &[Arg::KEY, arg::MAX_BURST, arg::COUNT, arg::PERIOD, arg::QUANTITY.optional(), arg::MS],
         ..<CellThrottle as Limiter>::SPEC
     };
 
@@ -134,7 +125,7 @@ impl Command for ClThrottle {
                 key_changed(ctx, *key);
             }
         }
-        count_cells(&answer, quantity);
+        count_cells(&answer, quantity, None);
         if answer.limited && quantity > 0 {
             refusals::record(ctx, *key, "CL.THROTTLE");
         }

@@ -15,7 +15,7 @@ use redis_meter_core::answer::{Decision, Next, TooLong};
 use redis_meter_core::window::{Policy, Window};
 
 use super::arguments::{Options, integer, is_keyword, period, set_once};
-use super::limiter::Limiter;
+use super::limiter::{Limiter, arg};
 
 pub(crate) struct CellWindow;
 
@@ -32,12 +32,12 @@ impl Limiter for CellWindow {
         since: c"0.1.0",
         arguments: &[
             Arg::KEY,
-            Arg::new(c"limit", Kind::Integer),
-            Arg::new(c"period", Kind::Double),
-            Arg::new(c"quantity", Kind::Integer).optional(),
-            Arg::new(c"partial", Kind::Flag).token(c"PARTIAL").optional(),
+            arg::LIMIT,
+            arg::PERIOD,
+            arg::QUANTITY.optional(),
+            arg::PARTIAL,
             Arg::new(c"block", Kind::Double).token(c"BLOCK").optional(),
-            Arg::new(c"milliseconds", Kind::Flag).token(c"MS").optional(),
+            arg::MS,
         ],
     };
     const NAME: &'static str = "CELL.WINDOW";

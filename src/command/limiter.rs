@@ -98,10 +98,7 @@ impl<L: Limiter> Command for Take<L> {
                 key_changed(ctx, request.key);
             }
         }
-        match taken {
-            None => count_cells(&answer, request.quantity),
-            Some(taken) => count_partial(request.quantity, taken),
-        }
+        count_cells(&answer, request.quantity, taken);
         if answer.limited {
             refusals::record(ctx, request.key, L::NAME);
         }
@@ -227,17 +224,27 @@ pub(super) fn too_long(_: TooLong) -> Error {
     Error::refused("the limiter would reach beyond the year 2262: ask for fewer cells at once, or a shorter period")
 }
 
-/// Counts in INFO the cells that were asked for.
-pub(super) fn count_cells(answer: &Answer, quantity: i64) {
-    if let Ok(cells) = u64::try_from(quantity) {
-        let counter = if answer.limited { &stats::CELLS_REFUSED } else { &stats::CELLS_ALLOWED };
-        counter.add(cells);
+/// Counts in INFO the cells of a call; `taken` where a part of them may have been.
+#[inline(always)]
+pub(super) fn count_cells(answer: &Answer, quantity: i64, taken: Option<i64>) {
+    let taken = taken.unwrap_or(if answer.limited { 0 } else { quantity });
+    // A refund is neither.
+    for (counter, cells) in [(&stats::CELLS_ALLOWED, taken), (&stats::CELLS_REFUSED, quantity.saturating_sub(taken))] {
+        if let Ok(cells @ 1..) = u64::try_from(cells) {
+            counter.add(cells);
+        }
     }
 }
 
-/// The same where a part may have been taken.
-fn count_partial(quantity: i64, taken: i64) {
-    for (counter, cells) in [(&stats::CELLS_ALLOWED, taken), (&stats::CELLS_REFUSED, quantity.saturating_sub(taken))] {
-        counter.add(u64::try_from(cells).unwrap_or(0));
-    }
+/// The arguments of limiters, as COMMAND DOCS has them.
+pub(super) mod arg {
+    use crate::server::{Arg, Kind};
+
+    pub(in crate::command) const MAX_BURST: Arg = Arg::new(c"max_burst", Kind::Integer);
+    pub(in crate::command) const COUNT: Arg = Arg::new(c"count", Kind::Integer);
+    pub(in crate::command) const PERIOD: Arg = Arg::new(c"period", Kind::Double);
+    pub(in crate::command) const LIMIT: Arg = Arg::new(c"limit", Kind::Integer);
+    pub(in crate::command) const QUANTITY: Arg = Arg::new(c"quantity", Kind::Integer);
+    pub(in crate::command) const PARTIAL: Arg = Arg::new(c"partial", Kind::Flag).token(c"PARTIAL").optional();
+    pub(in crate::command) const MS: Arg = Arg::new(c"milliseconds", Kind::Flag).token(c"MS").optional();
 }
