@@ -1,7 +1,5 @@
 //! CELL.QUOTA on servers whose clock stands still between calls: units of the calendar, to the millisecond.
 
-use std::path::Path;
-
 use chrono::NaiveDateTime;
 use testkit::{Client, Program, Server, Value, on_every_program};
 
@@ -36,11 +34,7 @@ impl Frozen {
 
     /// Sets the clock, to an instant in UTC such as `2024-02-29 23:59:59.999`.
     fn at(&mut self, text: &str) -> &mut Client {
-        let ms = millis(text);
-        let folder: &Path = self.server.folder.path();
-        std::fs::write(folder.join("clock.new"), (ms * 1_000_000).to_string()).expect("written");
-        // A clock that is half written is never read.
-        std::fs::rename(folder.join("clock.new"), folder.join("clock")).expect("renamed");
+        self.server.set_clock(millis(text) * 1_000_000);
         &mut self.redis
     }
 }

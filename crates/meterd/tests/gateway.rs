@@ -74,6 +74,15 @@ fn with_rules(redis: &str, rules: &str) -> Meterd {
     meterd
 }
 
+/// With the file that it watches.
+fn with_file(redis: &str, rules: &str) -> (Meterd, PathBuf) {
+    let file = tempfile::tempdir().expect("a folder").keep().join("rules.yaml");
+    fs::write(&file, rules).expect("written");
+    let meterd = Meterd::try_with(redis, "", &["--limits", file.to_str().expect("a path")]).expect("meterd");
+    meterd.wait_until_ready();
+    (meterd, file)
+}
+
 fn url(server: &Server) -> String {
     format!("redis://127.0.0.1:{}", server.port)
 }
@@ -279,16 +288,7 @@ fn in_a_cluster_all_is_taken_or_none_too() {
 #[test]
 fn rules_are_reloaded_without_dropping_a_request_and_a_bad_file_changes_nothing() {
     let server = server(&[]);
-    let meterd = {
-        let folder = tempfile::tempdir().expect("a folder");
-        let file = folder.keep().join("rules.yaml");
-        fs::write(&file, RULES).expect("written");
-        let meterd =
-            Meterd::try_with(&url(&server), "", &["--limits", file.to_str().expect("a path")]).expect("meterd");
-        meterd.wait_until_ready();
-        (meterd, file)
-    };
-    let (meterd, file) = meterd;
+    let (meterd, file) = with_file(&url(&server), RULES);
     let limit = || fields(&check(&meterd, "gcra=big"), "ratelimit-policy")["gcra"]["q"];
     assert_eq!(limit(), 1000);
     thread::scope(|scope| {
@@ -399,6 +399,23 @@ fn a_refusal_that_is_remembered_asks_nobody_and_ends_in_time() {
     assert!(admitted >= 5 && admitted as u128 <= 5 + start.elapsed().as_millis() / 200 + 1, "{counts:?}");
     assert!(calls().is_some_and(|calls| calls < 100), "{:?}", calls());
     eventually("it passes again", || meterd.get("/check/remembering?k=a").status == 200);
+}
+
+#[test]
+fn new_rules_forget_what_the_old_ones_refused() {
+    let rules = "
+domain: plans
+remember_refusals: true
+descriptors:
+  - key: k
+    rate_limit: { algorithm: window, unit: day, limit: 1 }
+";
+    let server = server(&[]);
+    let (meterd, file) = with_file(&url(&server), rules);
+    let status = || meterd.get("/check/plans?k=a").status;
+    assert_eq!([status(), status()], [200, 429]);
+    fs::write(&file, rules.replace("limit: 1 ", "limit: 5 ")).expect("written");
+    eventually("the higher limit holds for a key that was refused", || status() == 200);
 }
 
 #[test]

@@ -77,6 +77,8 @@ impl Checker {
     pub fn load(&self, path: Option<&Path>) -> Result<(), Error> {
         let rules = path.map(|path| Rules::read(path, &self.tallies)).transpose()?.unwrap_or_default();
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
+        // What the old rules refused the new ones may admit.
+        self.memory.clear();
         Ok(())
     }
 

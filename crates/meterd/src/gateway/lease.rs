@@ -29,7 +29,10 @@ impl LeaseId {
 
     /// Of these keys.
     pub(super) fn new(holder: &str, keys: &[&[u8]]) -> Self {
-        let places = keys.iter().map(|key| String::from_utf8_lossy(key).trim_start_matches(HEAD).to_owned());
+        let places = keys.iter().map(|key| {
+            let key = String::from_utf8_lossy(key);
+            key.strip_prefix(HEAD).unwrap_or(&key).to_owned()
+        });
         Self { holder: holder.to_owned(), places: places.collect() }
     }
 

@@ -48,6 +48,13 @@ impl Memory {
         }
     }
 
+    /// Forgets all.
+    pub(super) fn clear(&self) {
+        for part in &self.parts {
+            part.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
+    }
+
     /// What Redis would say of a call for as much, or for more.
     pub(super) fn refuses(&self, key: &[u8], quantity: i64) -> Option<Verdict> {
         let mut part = self.part(key).lock().unwrap_or_else(PoisonError::into_inner);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use redis_meter_client::Verdict;
 
-use crate::gateway::{Decision, Headers, Limit, Status};
+use crate::gateway::{Decision, Headers, Status};
 use crate::name;
 
 /// The header that a lease is given in, and renewed by.
@@ -39,7 +39,7 @@ fn draft_10(statuses: &[Status]) -> Vec<(&'static str, String)> {
         .map(|(status, limit)| {
             let name = string(status.shown());
             let window = if limit.is_lease() { String::new() } else { format!(";w={}", seconds(limit.span)) };
-            format!("{name};q={}{window}", quota(limit).min(MOST))
+            format!("{name};q={}{window}", limit.limit.min(MOST))
         })
         .collect();
     let verdicts = statuses.iter().filter_map(|status| Some((status, status.verdict?)));
@@ -57,17 +57,13 @@ fn of_tightest(decision: &Decision, names: [&'static str; 3], with_window: bool)
     let known = decision.statuses.iter().filter_map(|status| Some((status, status.limit.as_deref()?, status.verdict?)));
     let tightest = known.min_by_key(|(status, _, verdict)| (!status.limited, verdict.remaining));
     let Some((_, limit, verdict)) = tightest else { return Vec::new() };
-    let quota = quota(limit);
+    let quota = limit.limit;
     let limit = match with_window && !limit.is_lease() {
         true => format!("{quota}, {quota};w={}", seconds(limit.span)),
         false => quota.to_string(),
     };
     let values = [limit, verdict.remaining.to_string(), seconds(verdict.reset_after).to_string()];
     names.into_iter().zip(values).collect()
-}
-
-fn quota(limit: &Limit) -> u64 {
-    limit.limit
 }
 
 /// Whole seconds, rounded up.
