@@ -11,7 +11,6 @@ help: ## list the targets
 
 demo: build ## a day of hits, a breakdown, a bill, a limiter, and meterd with its page, on a server of its own
 	@scripts/setup demo
-	cargo build --release --locked -p meterd --bin meterd
 	@scripts/with-server scripts/demo
 
 run: build ## a server with the module to play with

@@ -26,7 +26,7 @@
 //! - `METER_BENCH_RECORD`: a folder for the medians, a file for each server, from which `scripts/draw-performance` makes
 //!   the tables and pictures of docs/performance.md.
 //! - `METER_BENCH_REPLICATED`: `yes` for an append-only file, fsynced every second, and a replica: how servers run whose
-//!   data counts. Without it nobody listens to what a call changes, and the module does not put it into words.
+//!   data counts. Without them changes have no consumer, and the module does not propagate them.
 //!
 //! The published redis-cell that the script builds, 0.2.2, replicates nothing at all: a part of the work that this
 //! module and later versions of redis-cell do is missing from its cost.

@@ -13,7 +13,7 @@ use redis_module::raw::{self, RedisModuleString};
 use super::api::api;
 use super::context::{Context, facts};
 use super::key::{Any, Hash, Key, List, SortedSet, Text, ValueType, Writable};
-use super::listeners;
+use super::propagation;
 use super::string::{Constant, OwnedStr, Str};
 
 static ZERO: Constant = Constant::new("0");
@@ -256,11 +256,11 @@ impl Effect<'_> {
     /// Tells replicas and the AOF, if there are any.
     #[inline]
     fn replicate(&self, ctx: Context<'_>, key: Str<'_>) {
-        if listeners::nobody() {
-            listeners::count_changes(ctx, self.commands());
+        if propagation::is_needless() {
+            propagation::count_changes(ctx, self.commands());
         } else {
-            listeners::note_told();
-            self.put_into_words(ctx, key);
+            propagation::note_propagated();
+            self.propagate(ctx, key);
         }
     }
 
@@ -278,7 +278,7 @@ impl Effect<'_> {
         chunked.div_ceil(MOST)
     }
 
-    fn put_into_words(&self, ctx: Context<'_>, key: Str<'_>) {
+    fn propagate(&self, ctx: Context<'_>, key: Str<'_>) {
         match self {
             Self::Set(value, Expiry::Keep) => {
                 let value = OwnedStr::from_integer(*value);

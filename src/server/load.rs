@@ -14,7 +14,7 @@ use super::info::{Field, write_section};
 use super::server_info::ServerInfo;
 use super::setting::{self, Setting};
 use super::string::Str;
-use super::{listeners, loading, log, wait};
+use super::{loading, log, propagation, wait};
 
 /// A module: its name, and lists of its commands, settings and INFO fields.
 pub(crate) struct Module {
@@ -122,7 +122,7 @@ fn set_up(module: &'static Module, ctx: Context<'_>, arguments: &[Str<'_>]) -> R
         command.register(ctx)?;
     }
     wait::watch_cron(ctx)?;
-    listeners::watch(ctx);
+    propagation::watch(ctx);
     // The last step that may fail: Redis 6.2 does not remove the filter of a failed load.
     loading::watch(ctx)?;
     LOADED.store((&raw const *module).cast_mut(), Ordering::Relaxed);

@@ -13,10 +13,10 @@ mod events;
 mod guard;
 mod info;
 mod key;
-mod listeners;
 mod load;
 mod loading;
 mod log;
+mod propagation;
 mod queue;
 mod server_info;
 mod setting;
@@ -33,8 +33,8 @@ pub(crate) use info::{Counter, Field};
 pub(crate) use key::{
     Access, Any, Hash, Key, List, Order, ReadOnly, ScanCursor, Set, SortedSet, Text, ValueType, Writable,
 };
-pub(crate) use listeners::{ALWAYS_REPLICATE, EFFECTS_REPLICATED};
 pub(crate) use load::{Module, export_module};
+pub(crate) use propagation::{ALWAYS_REPLICATE, EFFECTS_REPLICATED};
 pub(crate) use queue::{KeyQueue, MayTake, Queued, Ready};
 pub(crate) use setting::Setting;
 pub(crate) use string::{Constant, OwnedStr, Str};

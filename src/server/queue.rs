@@ -25,7 +25,7 @@ use super::api::{api, ok};
 use super::context::Context;
 use super::error::Error;
 use super::guard::{guard, guard_command};
-use super::listeners;
+use super::propagation;
 use super::string::{OwnedStr, Str};
 use super::timer::{LONGEST_SLEEP, Timed, Timer, WRITES_REFUSED, latest};
 
@@ -358,7 +358,7 @@ unsafe extern "C" fn call_back(ctx: *mut RedisModuleCtx, words: *mut *mut RedisM
             if unsafe { ctx.is_permitted(words, count) } { Ok(true) } else { Err(Error::NoPermission) }
         };
         let replied = guard_command(|| match stage {
-            Stage::Waiting | Stage::Turn => listeners::outside_of_commands(|| queued.serve(ctx, &may_take)),
+            Stage::Waiting | Stage::Turn => propagation::outside_of_commands(|| queued.serve(ctx, &may_take)),
             Stage::TimedOut => queued.give_up(ctx),
         });
         if let Err(error) = replied {

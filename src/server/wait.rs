@@ -18,8 +18,8 @@ use super::api::{api, ok};
 use super::context::Context;
 use super::error::Error;
 use super::guard::{guard, guard_command};
-use super::listeners;
 use super::loading;
+use super::propagation;
 use super::queue::{self, MayTake};
 use super::string::{OwnedStr, Str};
 use super::timer::{LONGEST_SLEEP, Timed, Timer, WRITES_REFUSED, latest};
@@ -212,7 +212,7 @@ unsafe extern "C" fn on_cron(ctx: *mut RedisModuleCtx, _: raw::RedisModuleEvent,
         let ctx = unsafe { Context::from_raw(ctx) };
         loading::end(ctx);
         let now = Instant::now();
-        listeners::ask(ctx, now);
+        propagation::refresh(ctx, now);
         queue::try_overdue(ctx, now);
         for state in queues().values_mut().filter(|state| state.try_by.is_some_and(|by| by <= now)) {
             state.try_by = None;
@@ -270,7 +270,7 @@ unsafe extern "C" fn retry<W: Waiting>(
             // SAFETY: the server passed the words of the client's call.
             if unsafe { ctx.is_permitted(words, count) } { Ok(true) } else { Err(Error::NoPermission) }
         };
-        let retried = listeners::outside_of_commands(|| guard_command(|| waiting.retry(ctx, by_clock, &may_take)));
+        let retried = propagation::outside_of_commands(|| guard_command(|| waiting.retry(ctx, by_clock, &may_take)));
         match retried {
             Ok(Retried::Served) => ok(),
             Err(error) => {

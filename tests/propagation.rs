@@ -1,4 +1,4 @@
-//! What nobody listens to is not put into words, and nobody misses anything: replicas that attach and go, chains of
+//! Changes without a consumer are not propagated, and no consumer misses one: replicas that attach and detach, chains of
 //! them, promotions, AOFs that are switched on and off, restarts and snapshots, at random moments under load.
 //!
 //! `METER_ROUNDS` sets the number of rounds in each of several worlds on each server, `METER_TRAFFIC_SEED` repeats a
@@ -13,12 +13,12 @@ use testkit::{
     sleep_ms, stored_keys,
 };
 
-/// Whether effects are put into words.
+/// Whether changes are propagated.
 fn is_replicating(redis: &mut Client) -> bool {
     redis.info_field("meter", "meter_effects_replicated").expect("a field") == "1"
 }
 
-/// Changes something, until the module has found that nobody listens.
+/// Changes something, until the module has found that there is no consumer.
 fn stops_replicating(redis: &mut Client, how: &str) {
     eventually(how, || {
         redis.run("METER.HIT warm");
@@ -26,7 +26,7 @@ fn stops_replicating(redis: &mut Client, how: &str) {
     });
 }
 
-/// Changes something for longer than it takes the module to find that nobody listens.
+/// Changes something for longer than it takes the module to find that there is no consumer.
 #[track_caller]
 fn keeps_replicating(redis: &mut Client, how: &str) {
     let start = Instant::now();
@@ -47,7 +47,7 @@ fn is_idle(redis: &mut Client) -> bool {
 fn effects_are_replicated_from_the_moment_that_there_may_be_a_listener() {
     on_every_server(|server| {
         let mut redis = server.connect();
-        assert!(is_replicating(&mut redis), "until the server has said that nobody listens");
+        assert!(is_replicating(&mut redis), "until INFO has reported that there is no consumer");
         stops_replicating(&mut redis, "a server alone");
 
         redis.run("CONFIG SET appendonly yes");
@@ -272,7 +272,7 @@ struct World {
     random: Random,
 }
 
-/// How many rounds have begun when nobody listened.
+/// The number of rounds that began without a consumer.
 static UNTOLD: AtomicUsize = AtomicUsize::new(0);
 
 impl World {
@@ -379,14 +379,14 @@ impl World {
         }
     }
 
-    /// Most times nobody listens when the next round begins.
+    /// Mostly there is no consumer when the next round begins.
     fn calm_down(&mut self) {
         let mut redis = self.primary.connect();
         if self.random.below(4) > 0 {
             redis.run("CONFIG SET appendonly no");
             self.happen(Event::Detach);
             eventually("it has no children", || is_idle(&mut redis));
-            stops_replicating(&mut redis, "nobody listens");
+            stops_replicating(&mut redis, "without a consumer");
             UNTOLD.fetch_add(1, Ordering::Relaxed);
         }
         if self.random.below(20) == 0 {
@@ -445,7 +445,7 @@ fn a_replica_that_is_promoted_and_one_that_comes_back_miss_nothing() {
         let mut random = Random::new(seed);
         let start = || Server::start(program, &["--hz", "100"]);
         let [mut primary, mut replica] = [start(), start()];
-        stops_replicating(&mut primary.connect(), "nobody listens");
+        stops_replicating(&mut primary.connect(), "without a consumer");
         for round in 0..rounds {
             let mut traffic = Traffic { random: Random::new(seed + round), now: now_ms() };
             let mut redis = primary.connect();
