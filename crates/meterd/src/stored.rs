@@ -1,4 +1,4 @@
-//! What a limiter's key holds, for those who look it up.
+//! Reads what a limiter's key holds, without the limiter's numbers.
 
 use redis::{FromRedisValue, Value as Reply, cmd};
 use serde_json::{Value, json};
@@ -47,7 +47,7 @@ fn text(bytes: &[u8]) -> Value {
             json!({"full_again_in": wait as f64 / 1000.0})
         }
         Some(count) => json!({ "count": count }),
-        // Whatever else a key holds is nobody's business here.
+        // Any other value is not a limiter's, and is not shown.
         None => Value::Null,
     }
 }

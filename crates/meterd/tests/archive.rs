@@ -453,6 +453,7 @@ fn a_replica_must_have_a_batch_before_it_is_written() {
         assert!(error.contains("0 of 1 replicas have the batch"), "{error}");
         assert!(hours(&archive).is_empty());
     }
+    server.wait_for_replica(&replica);
     run(&server, &archive, &["archive", "--once", "shop"]);
     assert_eq!(hours(&archive).len(), 1);
 }

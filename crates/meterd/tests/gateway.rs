@@ -206,7 +206,7 @@ fn a_lease_is_taken_renewed_and_given_back() {
     assert_eq!(fields(&check(&meterd, "day=x"), "ratelimit")["day"]["r"], 98);
 }
 
-/// The statuses of requests by so many clients, in turn over these services.
+/// The statuses of requests by `clients` clients, in turn over these services.
 fn by_clients(
     meterds: &[&Meterd],
     clients: usize,
@@ -281,8 +281,8 @@ fn in_a_cluster_all_is_taken_or_none_too() {
         assert_eq!(counts, [200, 200, 200, 429]);
         assert_eq!(fields(&sharded.get(&format!("/check/shop?user=u{user}")), "ratelimit")["user"]["r"], 1);
     }
-    let held: Vec<i64> = nodes.iter().map(|node| node.connect().int("DBSIZE")).collect();
-    assert!(held.iter().all(|&keys| keys > 0), "{held:?}");
+    let keys: Vec<i64> = nodes.iter().map(|node| node.connect().int("DBSIZE")).collect();
+    assert!(keys.iter().all(|&count| count > 0), "{keys:?}");
 }
 
 #[test]

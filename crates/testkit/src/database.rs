@@ -104,8 +104,8 @@ impl Database {
         Some(Frozen::of(std::iter::once(pid).chain(all).collect()))
     }
 
-    /// Lets the files of PostgreSQL grow to so many bytes at most from now on, or without end, as on a disk that is full:
-    /// for those who connect later.
+    /// Limits the size of PostgreSQL's files, in bytes, for connections made from now on, as a full disk does; `None`
+    /// lifts the limit.
     pub fn limit_files(&self, bytes: Option<u64>) {
         let process = self.child.as_ref().map_or(0, Child::id);
         let limit = bytes.map_or("unlimited".to_owned(), |bytes| bytes.to_string());

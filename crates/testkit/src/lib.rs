@@ -291,7 +291,7 @@ impl Server {
         }
     }
 
-    /// Sets its clock, which stands still in between, to so many nanoseconds since the epoch. For a program that was made
+    /// Sets its clock, which stands still in between, to `nanos` nanoseconds since the epoch. For a program that was made
     /// by [`Program::preloading`] `clock.c` with `FROZEN=1`.
     pub fn set_clock(&self, nanos: i64) {
         let folder = self.folder.path();
@@ -600,11 +600,23 @@ impl Client {
         for word in words {
             command.arg(*word);
         }
-        let value = command.query::<Value>(&mut self.0).and_then(Value::extract_error);
+        let sent = self.0.send_packed_command(&command.get_packed_command());
+        let value = sent.and_then(|()| self.receive()).and_then(Value::extract_error);
         value.map_err(|error| match error.code() {
             Some(code) => format!("{code} {}", error.detail().unwrap_or_default()),
             None => error.to_string(),
         })
+    }
+
+    /// The next reply. A read with a time-out may be interrupted where one without is restarted by the kernel.
+    fn receive(&mut self) -> redis::RedisResult<Value> {
+        loop {
+            let reply = self.0.recv_response();
+            let is_interrupted = |error: &redis::RedisError| error.to_string().contains("os error 4)");
+            if !reply.as_ref().is_err_and(is_interrupted) {
+                return reply;
+            }
+        }
     }
 
     /// The error that a command returns. Panics if it succeeds.

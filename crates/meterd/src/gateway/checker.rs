@@ -27,25 +27,25 @@ pub struct Checker {
     memory: Memory,
 }
 
-/// What came of a check.
+/// The result of a check.
 #[derive(Debug)]
 pub struct Decision {
     /// Whether the request is refused.
     pub limited: bool,
-    /// What came of each descriptor, in order.
+    /// The result of each descriptor, in order.
     pub statuses: Vec<Status>,
     /// The lease that it took, if it has places.
     pub lease: Option<LeaseId>,
-    /// Why Redis could not be asked; then `limited` says what the rules want.
+    /// Why the call to Redis failed; then `limited` is what `on_error` says.
     pub failure: Option<Failure>,
-    /// Which headers the domain wants.
+    /// The headers of the domain.
     pub headers: Headers,
 }
 
-/// What came of a descriptor.
+/// The result of a descriptor.
 #[derive(Clone, Debug, Default)]
 pub struct Status {
-    /// How the limit that it met is called; nothing without one.
+    /// The name of the limit that it met, if any.
     pub name: Option<String>,
     /// Whether it met a rule that never refuses.
     pub is_unlimited: bool,
@@ -53,19 +53,19 @@ pub struct Status {
     pub limited: bool,
     /// The limit, the tightest if there are several.
     pub limit: Option<Arc<Limit>>,
-    /// What came of it; nothing where it was not asked, since another one had refused already.
+    /// Its verdict; `None` if it was not asked, since another one had refused already.
     pub verdict: Option<Verdict>,
 }
 
 impl Status {
-    /// How the limit is called, for people.
+    /// The name of the limit, for messages.
     pub fn shown(&self) -> &str {
         self.name.as_deref().unwrap_or_default()
     }
 }
 
 impl Checker {
-    /// Without rules yet.
+    /// A checker without rules.
     pub fn new(redis: Redis) -> Self {
         Self { redis, rules: RwLock::default(), tallies: Tallies::default(), memory: Memory::default() }
     }
@@ -121,7 +121,7 @@ impl Checker {
         decision
     }
 
-    /// Frees the places of a lease; whether it had any.
+    /// Releases the places of a lease; returns whether it had any.
     ///
     /// # Errors
     /// What Redis reports.
@@ -219,7 +219,7 @@ impl Checker {
     }
 }
 
-/// Counts what came of each descriptor for its rule.
+/// Counts the result of each descriptor for its rule.
 fn count(plan: &Plan, decision: &Decision) {
     for (planned, status) in plan.descriptors.iter().zip(&decision.statuses) {
         let Some(tally) = &planned.tally else { continue };
@@ -233,7 +233,7 @@ fn count(plan: &Plan, decision: &Decision) {
     }
 }
 
-/// A verdict for each take; nothing where it was not asked.
+/// A verdict for each take; `None` if it was not asked.
 type Verdicts = Vec<Option<Verdict>>;
 
 impl Take {
@@ -242,7 +242,7 @@ impl Take {
     }
 }
 
-/// What a limit of nothing says.
+/// The verdict of a limit of 0.
 fn never(take: &Take) -> Verdict {
     let limited = take.quantity > 0;
     Verdict { limited, limit: 0, remaining: 0, retry_after: None, reset_after: Duration::ZERO, taken: None }

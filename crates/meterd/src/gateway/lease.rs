@@ -1,4 +1,4 @@
-//! The name of a lease, which has all that is needed to give it back: the holder, and the keys where it has its places.
+//! The id of a lease, which has all that is needed to release it: the holder, and the keys with its places.
 
 use std::fmt;
 
@@ -10,17 +10,17 @@ const DIGITS: usize = 32;
 /// A lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseId {
-    /// Who has it.
+    /// Its holder.
     pub holder: String,
-    /// The keys without the head that all keys have.
+    /// The keys without that prefix.
     places: Vec<String>,
 }
 
-/// How the keys of all limits begin.
+/// The prefix of the keys of all limits.
 pub(super) const HEAD: &str = "limit:";
 
 impl LeaseId {
-    /// Of a holder that nobody can guess.
+    /// The name of a holder, which cannot be guessed.
     pub(super) fn holder() -> Option<String> {
         let mut random = [0; DIGITS / 2];
         getrandom::fill(&mut random).ok()?;

@@ -35,9 +35,9 @@ pub enum Algorithm {
         /// The local clock's offset from UTC.
         offset: Option<String>,
     },
-    /// How many may be at work at once; a lease ends by itself after the span.
+    /// The most that may be in flight at once; a lease expires after the span.
     InFlight,
-    /// Refuses everything, and asks nobody.
+    /// Refuses everything, without a call to Redis.
     Never,
 }
 
@@ -46,7 +46,7 @@ pub enum Algorithm {
 pub struct Limit {
     /// How it decides.
     pub algorithm: Algorithm,
-    /// How many, in each span.
+    /// The most in each span.
     pub limit: u64,
     /// The span; of a calendar unit, its usual length; of a lease, its time to live.
     pub span: Duration,
@@ -113,7 +113,7 @@ impl Limit {
         }
     }
 
-    /// Gives back what was taken.
+    /// Refunds what was taken.
     pub(super) fn refund(&self, key: &[u8], quantity: i64, holder: &str) -> Cmd {
         match self.is_lease() {
             true => Release::new(key, holder).to_cmd(),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use redis_meter_client::Verdict;
 use tokio::time::Instant;
 
-/// Parts that have a lock each.
+/// The number of parts, each with its own lock.
 const PARTS: usize = 16;
 /// The most keys of a part.
 const KEYS: usize = 4096;
@@ -22,7 +22,7 @@ struct Refusal {
     verdict: Verdict,
 }
 
-/// The refusals there are.
+/// The refusals that have not ended.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     hasher: RandomState,
@@ -55,7 +55,7 @@ impl Memory {
         }
     }
 
-    /// What Redis would say of a call for as much, or for more.
+    /// What Redis would return to a call for the same quantity or a larger one.
     pub(super) fn refuses(&self, key: &[u8], quantity: i64) -> Option<Verdict> {
         let mut part = self.part(key).lock().unwrap_or_else(PoisonError::into_inner);
         let refusal = part.get(key)?;

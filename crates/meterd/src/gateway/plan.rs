@@ -31,10 +31,10 @@ pub struct Plan {
     pub(super) is_dry: bool,
 }
 
-/// What became of a descriptor.
+/// A descriptor, and the limits that it meets.
 #[derive(Debug, Default)]
 pub(super) struct Planned {
-    /// How the limit that it meets is called; nothing without one.
+    /// The name of the limit that it meets, if any.
     pub(super) name: Option<String>,
     pub(super) is_unlimited: bool,
     pub(super) is_shadow: bool,

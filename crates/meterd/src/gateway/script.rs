@@ -47,7 +47,7 @@ static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(TEXT));
 pub(super) enum Done {
     Refused,
     Taken,
-    /// The clock of the server stepped back in between: what was taken is to be given back.
+    /// The server's clock stepped back in between: what was taken must be refunded.
     InPart,
 }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// The most series that `detailed_metric` adds, over all rules; a value beyond is counted with its rule.
 const DETAILS: usize = 1000;
 
-/// What came of one descriptor.
+/// The result of one descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     Allowed,
@@ -29,7 +29,7 @@ impl Tally {
     }
 }
 
-/// Those of all rules there are or were: counters outlive a reload.
+/// The tallies of all rules, present and past: counters outlive a reload.
 #[derive(Debug, Default)]
 pub struct Tallies(Mutex<All>);
 

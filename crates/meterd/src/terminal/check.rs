@@ -38,8 +38,8 @@ pub(super) async fn run(arguments: &Arguments, config: Config) -> Result<ExitCod
         Some(domain) => descriptors(arguments, domain, &config, redis).await,
         None => {
             for key in &arguments.keys {
-                let held = stored(&redis, &name::from_path(key)).await.map_err(|failure| failure.to_string())?;
-                println!("{key}: {}", shown(&held));
+                let value = stored(&redis, &name::from_path(key)).await.map_err(|failure| failure.to_string())?;
+                println!("{key}: {}", shown(&value));
             }
             Ok(ExitCode::SUCCESS)
         }
@@ -84,12 +84,12 @@ fn said(status: &Status) -> String {
     }
 }
 
-fn shown(held: &Value) -> String {
-    if held.is_null() {
+fn shown(stored: &Value) -> String {
+    if stored.is_null() {
         return "nothing is stored, so the limit is whole".to_owned();
     }
-    let kind = held["type"].as_str().unwrap_or_default();
+    let kind = stored["type"].as_str().unwrap_or_default();
     let expires =
-        held["expires_in"].as_f64().map_or("no expiry".to_owned(), |seconds| format!("expires in {seconds} s"));
-    format!("{kind} {}, {expires}", held["value"])
+        stored["expires_in"].as_f64().map_or("no expiry".to_owned(), |seconds| format!("expires in {seconds} s"));
+    format!("{kind} {}, {expires}", stored["value"])
 }

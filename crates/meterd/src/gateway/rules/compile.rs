@@ -1,4 +1,4 @@
-//! From what is written to what is matched; everything that is wrong is found here, with its line.
+//! Compiles documents to rules; every mistake is found here, with its line.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::gateway::limit::{Algorithm, Limit};
 use crate::gateway::tally::Tallies;
 use crate::gateway::unit::Unit;
 
-/// How long a lease lives that nobody renews or gives back.
+/// The time to live of a lease that is neither renewed nor released.
 const LEASE: Duration = Duration::from_secs(60);
 
 /// What all entries of a document need.
