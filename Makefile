@@ -20,7 +20,7 @@ build: setup ## target/release/libredis_meter.so
 	cargo build --release --locked
 
 test: build servers clients meterd-tools ## every test, on every server that can be had
-	cargo test --workspace --locked
+	cargo test --workspace --locked --no-fail-fast
 
 test-meterd: build servers meterd-tools ## the tests of meterd and of its client alone
 	cargo test --locked -p meterd -p redis-meter-client
