@@ -613,7 +613,9 @@ impl Client {
         loop {
             let reply = self.0.recv_response();
             let is_interrupted = |error: &redis::RedisError| error.to_string().contains("os error 4)");
-            if !reply.as_ref().is_err_and(is_interrupted) {
+            // A push was sent on to the one who listens.
+            let is_push = matches!(reply, Ok(Value::Push { .. }));
+            if !is_push && !reply.as_ref().is_err_and(is_interrupted) {
                 return reply;
             }
         }
