@@ -46,7 +46,7 @@ pub struct Decision {
 #[derive(Clone, Debug, Default)]
 pub struct Status {
     /// The name of the limit that it met, if any.
-    pub name: Option<String>,
+    pub name: Option<Arc<str>>,
     /// Whether it met a rule that never refuses.
     pub is_unlimited: bool,
     /// Whether it refuses.

@@ -35,7 +35,7 @@ pub struct Plan {
 #[derive(Debug, Default)]
 pub(super) struct Planned {
     /// The name of the limit that it meets, if any.
-    pub(super) name: Option<String>,
+    pub(super) name: Option<Arc<str>>,
     pub(super) is_unlimited: bool,
     pub(super) is_shadow: bool,
     pub(super) tally: Option<Arc<Tally>>,
@@ -68,8 +68,8 @@ impl Plan {
         plan.settings = Some(domain.settings.clone());
         let met: Vec<Option<&Arc<Rule>>> =
             request.descriptors.iter().map(|descriptor| met(domain, descriptor)).collect();
-        let is_replaced = |name: Option<&String>| {
-            name.is_some_and(|name| met.iter().flatten().any(|rule| rule.replaces.contains(name)))
+        let is_replaced = |name: Option<&str>| {
+            name.is_some_and(|name| met.iter().flatten().any(|rule| rule.replaces.iter().any(|other| other == name)))
         };
         let mut shards = Vec::new();
         for (descriptor, rule) in request.descriptors.iter().zip(&met) {
@@ -78,7 +78,7 @@ impl Plan {
                 (Some((count, unit)), _) => {
                     plan.add_own(domain, descriptor, brought(count, unit)?, (count, unit), quantity)
                 }
-                (None, Some(rule)) if !is_replaced(rule.name.as_ref()) => {
+                (None, Some(rule)) if !is_replaced(rule.name.as_deref()) => {
                     plan.add_rule(domain, tallies, descriptor, rule, quantity)
                 }
                 _ => Planned::default(),
@@ -125,7 +125,12 @@ impl Plan {
         let key = key(domain, descriptor, &format!("gcra-{count}-{unit:?}"), None);
         let take = self.add(Take { key, limit: Arc::new(limit), quantity, is_enforced: true, on_error: OnError::Deny });
         let name = descriptor.entries.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>().join("/");
-        Planned { name: Some(name), tally: Some(domain.by_request.clone()), takes: vec![take], ..Planned::default() }
+        Planned {
+            name: Some(name.into()),
+            tally: Some(domain.by_request.clone()),
+            takes: vec![take],
+            ..Planned::default()
+        }
     }
 
     fn add_rule(

@@ -104,7 +104,7 @@ fn answer(decision: &Decision, style: Headers, deny: StatusCode) -> Response {
         }
     };
     for (name, value) in headers(decision, style) {
-        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(&value)) {
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::try_from(value)) {
             response.headers_mut().append(name, value);
         }
     }
@@ -158,7 +158,7 @@ pub(super) async fn look(
         .map(|(place, (descriptor, status))| {
             let entries: Vec<Value> = descriptor.entries.iter().map(|entry| json!([entry.0, entry.1])).collect();
             let keys: Vec<&str> = keys.iter().filter(|(of, _)| *of == place).map(|(_, key)| key.as_str()).collect();
-            json!({ "entries": entries, "keys": keys, "rule": status.name, "limited": status.limited,
+            json!({ "entries": entries, "keys": keys, "rule": status.name.as_deref(), "limited": status.limited,
                 "unlimited": status.is_unlimited, "limit": status.limit.as_ref().map(|limit| limit.limit),
                 "period": status.limit.as_ref().map(|limit| limit.span.as_secs_f64()),
                 "algorithm": status.limit.as_ref().map(|limit| limit.kind()),

@@ -1,5 +1,6 @@
 //! The headers that say what is left of a limit.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use redis_meter_client::Verdict;
@@ -34,23 +35,42 @@ pub(super) fn headers(decision: &Decision, style: Headers) -> Vec<(&'static str,
 
 /// A list of policies, and what is left of each, by the same names.
 fn draft_10(statuses: &[Status]) -> Vec<(&'static str, String)> {
-    let limits = statuses.iter().filter_map(|status| Some((status, status.limit.as_deref()?)));
-    let policies: Vec<String> = limits
-        .map(|(status, limit)| {
-            let name = string(status.shown());
-            let window = if limit.is_lease() { String::new() } else { format!(";w={}", seconds(limit.span)) };
-            format!("{name};q={}{window}", limit.limit.min(MOST))
-        })
-        .collect();
-    let verdicts = statuses.iter().filter_map(|status| Some((status, status.verdict?)));
-    let left: Vec<String> = verdicts
-        .map(|(status, verdict)| {
-            let Verdict { remaining, reset_after, .. } = verdict;
-            format!("{};r={};t={}", string(status.shown()), remaining.min(MOST), seconds(reset_after))
-        })
-        .collect();
+    let (mut policies, mut left) = (String::new(), String::new());
+    for status in statuses {
+        let Some(limit) = status.limit.as_deref() else { continue };
+        item(&mut policies, status.shown());
+        number(&mut policies, ";q=", limit.limit.min(MOST));
+        if !limit.is_lease() {
+            number(&mut policies, ";w=", seconds(limit.span));
+        }
+        let Some(Verdict { remaining, reset_after, .. }) = status.verdict else { continue };
+        item(&mut left, status.shown());
+        number(&mut left, ";r=", remaining.min(MOST));
+        number(&mut left, ";t=", seconds(reset_after));
+    }
     let fields = [("ratelimit-policy", policies), ("ratelimit", left)];
-    fields.into_iter().filter(|(_, items)| !items.is_empty()).map(|(name, items)| (name, items.join(", "))).collect()
+    fields.into_iter().filter(|(_, items)| !items.is_empty()).collect()
+}
+
+fn number(to: &mut String, name: &str, number: u64) {
+    // A string takes any text.
+    let _ = write!(to, "{name}{number}");
+}
+
+/// Begins an item of a list: a string of a structured field; what is no printable ASCII is percent-encoded.
+fn item(list: &mut String, text: &str) {
+    if !list.is_empty() {
+        list.push_str(", ");
+    }
+    list.push('"');
+    if !text.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
+        list.push_str(&name::to_path(text.as_bytes()));
+    } else if text.contains(['\\', '"']) {
+        list.push_str(&text.replace('\\', "\\\\").replace('"', "\\\""));
+    } else {
+        list.push_str(text);
+    }
+    list.push('"');
 }
 
 fn of_tightest(decision: &Decision, names: [&'static str; 3], with_window: bool) -> Vec<(&'static str, String)> {
@@ -69,12 +89,4 @@ fn of_tightest(decision: &Decision, names: [&'static str; 3], with_window: bool)
 /// Whole seconds, rounded up.
 fn seconds(span: Duration) -> u64 {
     (span.as_secs() + u64::from(span.subsec_nanos() > 0)).min(MOST)
-}
-
-/// A string of a structured field; what is no printable ASCII is percent-encoded.
-fn string(text: &str) -> String {
-    if text.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
-        return format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
-    }
-    format!("\"{}\"", name::to_path(text.as_bytes()))
 }

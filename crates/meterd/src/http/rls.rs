@@ -151,7 +151,7 @@ fn status(status: &Status) -> DescriptorStatus {
     let current_limit = status.limit.as_deref().map(|limit| CurrentLimit {
         requests_per_unit: u32::try_from(limit.limit).unwrap_or(u32::MAX),
         unit: Unit::of_span(limit.span).map_or(0, |unit| unit as i32),
-        name: status.name.clone().unwrap_or_default(),
+        name: status.shown().to_owned(),
     });
     let remaining = status.verdict.map_or(0, |verdict| u32::try_from(verdict.remaining).unwrap_or(u32::MAX));
     let until_reset = status.verdict.map(|verdict| prost_duration(verdict.reset_after));

@@ -134,8 +134,8 @@ fn rule(context: &Context<'_>, entry: &Spanned<Entry>, path: &str, has_shard: bo
     }
     let replaces = rate_limit.as_ref().map(|limit| replaced(context, limit)).transpose()?.unwrap_or_default();
     Ok(Some(Rule {
-        label: path.to_owned(),
-        name: rate_limit.as_ref().and_then(|limit| limit.value.name.clone()),
+        label: path.into(),
+        name: rate_limit.as_ref().and_then(|limit| limit.value.name.as_deref()).map(Arc::from),
         replaces,
         policy,
         overrides: by_value.into_iter().collect(),

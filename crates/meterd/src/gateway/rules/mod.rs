@@ -90,9 +90,9 @@ pub struct Policy(pub(super) Vec<Arc<Limit>>);
 #[derive(Debug)]
 pub struct Rule {
     /// How it is called in metrics, and in headers if it has no name: its keys and values.
-    pub label: String,
+    pub label: Arc<str>,
     /// The name that other rules replace it by.
-    pub name: Option<String>,
+    pub name: Option<Arc<str>>,
     pub(super) replaces: Vec<String>,
     pub(super) policy: Policy,
     pub(super) overrides: HashMap<String, Policy>,

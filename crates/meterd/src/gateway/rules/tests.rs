@@ -362,7 +362,7 @@ fn insert(node: &mut Node, line: &[(u8, String)], place: usize) {
 
 fn rule(place: usize) -> Rule {
     Rule {
-        label: place.to_string(),
+        label: place.to_string().into(),
         name: None,
         replaces: Vec::new(),
         policy: Policy::default(),
