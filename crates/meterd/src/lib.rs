@@ -13,6 +13,7 @@ pub mod log;
 pub mod meters;
 pub mod name;
 mod patience;
+mod say;
 pub mod serve;
 mod stored;
 pub mod terminal;

@@ -6,6 +6,7 @@
 use redis::{Cmd, FromRedisValue as _, Value, cmd};
 use redis_meter_client::{Command as _, Days};
 
+use crate::archive::{Names, is_batch_id};
 use crate::connection::{Failure, Node, Redis};
 use crate::name;
 
@@ -102,7 +103,7 @@ async fn scan(redis: &Redis, node: &Node, prefix: &[u8], cursor: &Cursor) -> Res
     let (position, keys): (String, Vec<Vec<u8>>) = redis.call_on(node, &command).await?;
     let position = position.parse().map_err(|_| Failure::Unknown("SCAN returned no cursor".to_owned()))?;
     let keys = keys.into_iter().filter_map(|key| match cursor.phase {
-        Phase::Indexes => (!is_derived(&key)).then_some(key),
+        Phase::Indexes => (!name::is_breakdown(&key)).then_some(key),
         Phase::Batches => Some(unwrapped(key.strip_suffix(BATCH)?)).filter(|key| key.starts_with(prefix)),
     });
     Ok((keys.collect(), position))
@@ -131,18 +132,17 @@ async fn batched(redis: &Redis, keys: Vec<Vec<u8>>) -> Result<Vec<Meter>, Failur
     if keys.is_empty() {
         return Ok(Vec::new());
     }
-    let commands: Vec<Cmd> = keys.iter().map(|key| cmd("EXISTS").arg(key.as_slice()).to_owned()).collect();
-    let replies = redis.call_all(&commands).await?;
-    let lonely = keys.into_iter().zip(replies).filter(|(_, reply)| matches!(reply, Ok(Value::Int(0))));
-    Ok(lonely.map(|(key, _)| Meter { key, days: Vec::new(), has_batch: true }).collect())
-}
-
-/// Whether a name is that of a day's breakdown: `K:day:20220809:path` and what is below it, or of a sealed one.
-fn is_derived(key: &[u8]) -> bool {
-    let after = |mark: &[u8]| key.windows(mark.len()).position(|part| part == mark).map(|at| &key[at + mark.len()..]);
-    let is_day =
-        |rest: &[u8]| rest.len() >= 13 && rest[..8].iter().all(u8::is_ascii_digit) && rest[8..].starts_with(b":path");
-    after(b":day:").is_some_and(is_day)
+    let is_cluster = redis.target().is_cluster();
+    let ids = keys.iter().map(|key| cmd("HGET").arg(Names::new(key, is_cluster).batch()).arg("id").to_owned());
+    let exist = keys.iter().map(|key| cmd("EXISTS").arg(key.as_slice()).to_owned());
+    let commands: Vec<Cmd> = exist.chain(ids).collect();
+    let mut replies = redis.call_all(&commands).await?;
+    let ids = replies.split_off(keys.len());
+    let lonely = keys.into_iter().zip(replies).zip(ids).filter(|((_, there), id)| {
+        let is_batch = matches!(id, Ok(Value::BulkString(id)) if is_batch_id(id));
+        is_batch && matches!(there, Ok(Value::Int(0)))
+    });
+    Ok(lonely.map(|((key, _), _)| Meter { key, days: Vec::new(), has_batch: true }).collect())
 }
 
 /// The meter of a derived key's beginning: `K` or `{K}`.
@@ -162,14 +162,5 @@ mod tests {
         for wrong in ["", "i", "x0.0", "i0", "i-1.0", "ß0.0"] {
             assert_eq!(Cursor::parse(wrong), None, "{wrong}");
         }
-    }
-
-    #[test]
-    fn breakdowns_are_no_meters() {
-        assert!(is_derived(b"m:day:20220809:path"));
-        assert!(is_derived(b"{m}:day:20220809:path:users%23update"));
-        assert!(is_derived(b"m:sealed:abc:day:20220809:path"));
-        assert!(!is_derived(b"m"));
-        assert!(!is_derived(b"per:day:counts"));
     }
 }

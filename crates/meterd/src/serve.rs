@@ -86,6 +86,8 @@ async fn reload(app: App, mut config: Config, common: Common, flags: ServeFlags)
         let files = config.file.iter().chain(&rules);
         files.map(|file| (file.clone(), changed(file))).collect::<Vec<_>>()
     };
+    // What was bound at the start is what is served, whatever a new file says.
+    let (listen, tls) = (config.listen, config.tls.clone());
     let mut seen = files(&config);
     loop {
         tokio::select! {
@@ -98,7 +100,10 @@ async fn reload(app: App, mut config: Config, common: Common, flags: ServeFlags)
                 seen = now;
             }
         }
+        // A file that was read once must stay: without it, its tokens would be gone too.
+        let common = Common { config: common.config.clone().or(config.file.clone()), ..common.clone() };
         let loaded = Config::load_with(&common, &flags);
+        let loaded = loaded.and_then(|new| new.may_serve(listen, tls.as_ref()).map(|()| new));
         let is_ok = match loaded.and_then(|new| app.reload(&new).map(|()| new)) {
             Ok(new) => {
                 if new.listen != config.listen || new.redis.to_string() != config.redis.to_string() {

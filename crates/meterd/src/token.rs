@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer};
 use sha2::{Digest, Sha256};
 
 use crate::config;
+use crate::say::say;
 
 /// What a token allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -138,10 +139,10 @@ pub fn run(command: &Command) -> Result<(), config::Error> {
     getrandom::fill(&mut random).map_err(|error| config::Error::new(format!("no random bytes: {error}")))?;
     let secret = format!("mtr_{}", hex(&random));
     let roles: Vec<String> = role.iter().map(|role| format!("{role:?}").to_lowercase()).collect();
-    println!("The secret, which is shown this once:\n\n    {secret}\n\nThe lines for meterd.toml:\n");
-    println!("[[token]]\nsha256 = \"{}\"\nroles = {roles:?}", Hash::of(&secret).hex());
+    say!("The secret, which is shown this once:\n\n    {secret}\n\nThe lines for meterd.toml:\n");
+    say!("[[token]]\nsha256 = \"{}\"\nroles = {roles:?}", Hash::of(&secret).hex());
     if !prefix.is_empty() {
-        println!("prefixes = {}", toml::Value::from(prefix.clone()));
+        say!("prefixes = {}", toml::Value::from(prefix.clone()));
     }
     Ok(())
 }

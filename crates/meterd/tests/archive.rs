@@ -384,6 +384,18 @@ fn a_database_that_is_away_or_silent_is_an_error_in_time_and_loses_nothing() {
 }
 
 #[test]
+fn a_meter_with_a_date_in_its_name_is_archived_and_a_foreign_hash_is_no_batch() {
+    let (server, folder) = (server(&[]), tempfile::tempdir().expect("a folder"));
+    let archive = format!("sqlite:{}", folder.path().join("a.db").display());
+    let mut redis = server.connect();
+    redis.run(&format!("METER.HIT orders:day:20220809:eu AT {AUGUST_9} PATH 1 a"));
+    redis.run("HSET foo:batch size 3");
+    run(&server, &archive, &["archive", "--once"]);
+    assert_eq!(hours(&archive).len(), 1);
+    assert_eq!(redis.counts("METER.DAYS orders:day:20220809:eu").len(), 0);
+}
+
+#[test]
 fn a_disk_that_is_full_is_an_error_and_loses_nothing() {
     let (server, folder) = (server(&[]), tempfile::tempdir().expect("a folder"));
     let archive = format!("sqlite:{}", folder.path().join("a.db").display());

@@ -206,6 +206,35 @@ fn a_lease_is_taken_renewed_and_given_back() {
     assert_eq!(fields(&check(&meterd, "day=x"), "ratelimit")["day"]["r"], 98);
 }
 
+#[test]
+fn a_lease_that_was_never_given_renews_nothing() {
+    let server = server(&[]);
+    let rules = "domain: shop\ndescriptors:\n  - key: export\n    in_flight: { limit: 2, ttl: 300ms }\n";
+    let meterd = with_rules(&url(&server), rules);
+    let forged = format!("{}~x", "0".repeat(32));
+    let with = |lease: &str| meterd.send("GET", "/check/shop?export=a", &[("Lease", lease)], b"");
+    let statuses: Vec<u16> = (0..5).map(|_| with(&forged).status).collect();
+    assert_eq!(statuses, [200, 200, 429, 429, 429]);
+    std::thread::sleep(Duration::from_millis(400));
+    // One that has ended takes a new place, under a new name.
+    let first = check(&meterd, "export=a").header("lease").expect("a lease").to_owned();
+    std::thread::sleep(Duration::from_millis(400));
+    assert_eq!(server.connect().run("ZCARD limit:{shop}:in_flight:export=a"), redis::Value::Int(0));
+    let second = with(&first);
+    assert!(second.status == 200 && second.header("lease") != Some(first.as_str()), "{second:?}");
+}
+
+#[test]
+fn a_request_of_more_limits_than_one_step_takes_is_refused_for_good() {
+    let server = server(&[]);
+    let rules = "domain: shop\ndescriptors:\n  - key: k\n    rate_limit: { unit: day, requests_per_unit: 100 }\n";
+    let meterd = with_rules(&url(&server), rules);
+    let query = |n: usize| (0..n).map(|n| format!("k={n}")).collect::<Vec<_>>().join("&");
+    assert_eq!(check(&meterd, &query(1000)).status, 200);
+    assert!(check(&meterd, &query(1001)).problem(400).contains("at most 1000 limits"));
+    meterd.get("/check/%FF?k=1").problem(404);
+}
+
 /// The statuses of requests by `clients` clients, in turn over these services.
 fn by_clients(
     meterds: &[&Meterd],

@@ -3,6 +3,8 @@
 mod service;
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -112,8 +114,9 @@ fn a_server_that_refuses_is_explained() {
     // Read-only: a replica.
     let replica = server.replica(&["--loadmodule", &testkit::module().display().to_string()]);
     let meterd = Meterd::start(&replica);
-    meterd.wait_until_ready();
+    eventually("it is connected", || meterd.log().contains("connected"));
     assert!(in_time(|| meterd.post("/v1/hits", HIT)).problem(503).contains("read-only"));
+    assert!(meterd.get("/readyz").problem(503).contains("read-only"));
     assert_eq!(meterd.get("/v1/limits/state?key=k").status, 200);
     // Out of memory, and a value of another type.
     let meterd = Meterd::start(&server);
@@ -122,8 +125,11 @@ fn a_server_that_refuses_is_explained() {
     meterd.post("/v1/hits", HIT).problem(409);
     redis.run("CONFIG SET maxmemory 1");
     assert!(in_time(|| meterd.post("/v1/hits", r#"{"meter":"other"}"#)).problem(503).contains("memory"));
+    assert!(meterd.get("/readyz").problem(503).contains("memory"), "hits can't be counted");
     redis.run("CONFIG SET maxmemory 0");
     assert_eq!(meterd.post("/v1/hits", r#"{"meter":"other"}"#).status, 200);
+    assert_eq!(meterd.get("/readyz").status, 200);
+    assert_eq!(redis.run("EXISTS meterd:ready"), redis::Value::Int(0));
 }
 
 #[test]
@@ -153,6 +159,13 @@ fn too_much_is_refused_and_the_rest_goes_on() {
         assert_eq!(connection.read(false).status, 200);
     }
     assert_eq!(meterd.post("/v1/hits", HIT).status, 200);
+    // One whose client leaves is not in flight any more.
+    let mut leaver = Connection::open(meterd.port);
+    leaver.write(b"POST /v1/hits HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: 13\r\n\r\n{");
+    let in_flight = |n: u32| meterd.get("/metrics").body.contains(&format!("meterd_requests_in_flight {n}\n"));
+    eventually("it is in flight", || in_flight(1));
+    drop(leaver);
+    eventually("it has left", || in_flight(0));
     // A page from elsewhere, in the browser of somebody who may count.
     let foreign = [("Content-Type", "application/json"), ("Origin", "http://elsewhere.example")];
     meterd.send("POST", "/v1/hits", &foreign, HIT.as_bytes()).problem(403);
@@ -223,6 +236,67 @@ fn without_a_token_other_machines_are_not_let_in() {
     let server = server(&[]);
     let said = Meterd::try_with(&url(&server), "", &["--listen", "0.0.0.0:0"]).err().expect("it does not start");
     assert!(said.contains("meterd token new"), "{said}");
+}
+
+#[test]
+fn a_file_that_goes_or_loses_its_tokens_lets_nobody_in() {
+    let server = server(&[]);
+    let token =
+        std::process::Command::new(env!("CARGO_BIN_EXE_meterd")).args(["token", "new", "--role", "hit"]).output();
+    let token = String::from_utf8(token.expect("meterd").stdout).expect("UTF-8");
+    let token = token[token.find("[[token]]").expect("lines for the file")..].to_owned();
+    let meterd = Meterd::try_with(&url(&server), &token, &["--listen", "0.0.0.0:0"]).expect("it starts");
+    eventually("it is connected", || meterd.log().contains("connected"));
+    let file = meterd.file();
+    let told = |n: usize| meterd.log().matches("not reloaded").count() >= n;
+    for (n, change) in [
+        Box::new(|| fs::write(&file, "").expect("written")) as Box<dyn Fn()>,
+        Box::new(|| fs::write(&file, "listen = \"127.0.0.1:0\"\n").expect("written")),
+        Box::new(|| fs::remove_file(&file).expect("removed")),
+    ]
+    .iter()
+    .enumerate()
+    {
+        change();
+        eventually("it is told", || told(n + 1));
+        assert_eq!(meterd.post("/v1/hits", HIT).status, 401);
+    }
+    fs::write(&file, &token).expect("written");
+    eventually("it is read again", || meterd.log().contains("configuration reloaded"));
+    assert_eq!(meterd.post("/v1/hits", HIT).status, 401);
+}
+
+#[test]
+fn who_connects_and_says_nothing_or_too_little_is_let_go() {
+    let server = server(&[]);
+    let meterd = Meterd::start(&server);
+    meterd.wait_until_ready();
+    let silent: Vec<TcpStream> = [&b""[..], b"P", b"PRI * HTTP/2.0\r\n", b"GET /heal"]
+        .into_iter()
+        .map(|said| {
+            let mut stream = TcpStream::connect(("127.0.0.1", meterd.port)).expect("connected");
+            stream.write_all(said).expect("written");
+            stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a time-out");
+            stream
+        })
+        .collect();
+    for mut stream in silent {
+        let ended = stream.read_to_end(&mut Vec::new());
+        assert!(!ended.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock), "it is still open");
+    }
+}
+
+#[test]
+fn numbers_that_no_service_can_have_are_refused_at_the_start() {
+    let server = server(&[]);
+    for (line, said) in [
+        ("deadline = \"500000000000y\"", "deadline is at most 1h"),
+        ("in_flight = 4611686018427387904", "in_flight is at most 1000000"),
+        ("[archive]\nevery = \"900y\"", "archive.every is at most"),
+    ] {
+        let log = Meterd::try_with(&url(&server), &format!("{line}\n"), &[]).err().expect("it does not start");
+        assert!(log.contains(said), "{line}: {log}");
+    }
 }
 
 #[test]

@@ -195,6 +195,63 @@ fn an_event_counts_once_however_it_is_sent_and_a_cap_says_what_remains() {
 }
 
 #[test]
+fn a_meter_can_not_lie_where_another_one_has_its_days() {
+    let server = server(&[]);
+    let meterd = Meterd::start(&server);
+    meterd.wait_until_ready();
+    for name in ["a:day:20261127", "a:day:20261127:path", "a:day:20261127:path:m1", "a:day:20261127:unique"] {
+        assert!(
+            meterd.post("/v1/hits", &json!({"meter": name}).to_string()).problem(400).contains("another meter's day")
+        );
+    }
+    assert_eq!(meterd.post("/v1/hits", &json!({"meter": "orders:day:20261127:eu"}).to_string()).status, 200);
+    let list = meterd.get("/v1/meters").json();
+    assert_eq!(list["meters"][0]["meter"], "orders:day:20261127:eu", "{list}");
+    // A hash of another program that is named like a batch is none.
+    server.connect().run("HSET foo:batch size 3");
+    assert_eq!(meterd.get("/v1/meters").json()["meters"].as_array().map(Vec::len), Some(1));
+}
+
+#[test]
+fn members_of_any_bytes_are_asked_for_in_a_query() {
+    let server = server(&[]);
+    let meterd = Meterd::start(&server);
+    meterd.wait_until_ready();
+    server.connect().try_call(&[b"METER.HIT", b"nb", b"PATH", b"1", b"a\xff b"]).expect("counted");
+    for path in ["a%FF%20b", "a%ff+b"] {
+        let usage = meterd.get(&format!("/v1/meters/nb/usage?path={path}")).json();
+        assert_eq!(usage["usage"][0]["count"], 1, "{usage}");
+    }
+    meterd.get("/v1/meters/nb/usage?by=%FF").problem(400);
+}
+
+#[test]
+fn attributes_of_an_event_in_headers_are_percent_encoded() {
+    let server = server(&[]);
+    let meterd = Meterd::start(&server);
+    meterd.wait_until_ready();
+    let headers = [
+        ("ce-specversion", "1.0"),
+        ("ce-id", "caf%C3%A9%20x"),
+        ("ce-source", "s"),
+        ("ce-type", "caf%C3%A9"),
+        ("ce-time", &testkit_time()[..]),
+    ];
+    let binary = || meterd.send("POST", "/v1/hits", &headers, b"").json();
+    assert_eq!((binary()["applied"].clone(), binary()["why"].clone()), (json!(1), json!("duplicate")));
+    let event = json!({"specversion": "1.0", "id": "café x", "source": "s", "type": "café", "time": testkit_time()});
+    let kind = [("Content-Type", "Application/CloudEvents+JSON")];
+    let structured = meterd.send("POST", "/v1/hits", &kind, event.to_string().as_bytes()).json();
+    assert_eq!(structured["why"], "duplicate", "{structured}");
+}
+
+/// Midnight of the day before yesterday or so, as an event has it: the same in one test.
+fn testkit_time() -> String {
+    let day = (testkit::now_ms() / 86_400_000 - 1) * 86_400;
+    jiff::Timestamp::from_second(i64::try_from(day).expect("a time")).expect("a time").to_string()
+}
+
+#[test]
 fn usage_is_read_by_any_bucket_ranked_priced_and_listed() {
     let server = server(&[]);
     let meterd = Meterd::start(&server);

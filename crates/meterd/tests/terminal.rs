@@ -202,6 +202,56 @@ fn lines_that_redis_refuses_are_named_and_not_counted() {
 }
 
 #[test]
+fn nothing_is_passed_over_where_a_meter_or_a_file_can_not_be_counted() {
+    let server = server(&[]);
+    let mut redis = server.connect();
+    let log = server.folder.path().join("access.log");
+    let file = log.to_str().expect("UTF-8");
+    let fails = |file: &str, said: &str| {
+        let error = fails(&server, &archive(&server), &["import", "--meter", "web", file]);
+        assert!(error.contains(said), "{error}");
+    };
+    fs::write(&log, (0..3000).map(line).collect::<String>()).expect("written");
+    // A key of another program; when it has gone, all lines are counted.
+    redis.run("SET web x");
+    fails(file, "the meter web can't be counted");
+    redis.run("DEL web");
+    import(&server, &[file]);
+    assert_eq!(total(&server), 3000);
+    // It was cut in place, and has the same first line.
+    fs::write(&log, (0..10).map(line).collect::<String>()).expect("written");
+    fails(file, "it was cut");
+    let zipped = server.folder.path().join("access.log.gz");
+    fs::write(&zipped, b"\x1f\x8b\x08\0rest\n").expect("written");
+    fails(zipped.to_str().expect("UTF-8"), "zcat");
+    let error = sql::fails(&server, &archive(&server), &["import", "--meter", "", file]);
+    assert!(error.contains("--meter is empty"), "{error}");
+    assert_eq!(total(&server), 3000);
+}
+
+#[test]
+fn output_that_nobody_reads_or_that_has_no_room_ends_a_command_without_a_panic() {
+    let server = server(&[]);
+    for command in [
+        &["doctor"][..],
+        &["check", "a"],
+        &["token", "new", "--role", "hit"],
+        &["report", "web", "--from", "2022-08-01", "--to", "2022-08-02"],
+        &["top"],
+    ] {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
+        let output = meterd(&server, &archive(&server), command).stdout(full).output().expect("meterd");
+        let text = said(&output);
+        assert!(text.contains("standard output") && !text.contains("panicked"), "{command:?}: {text}");
+        assert_eq!(output.status.code(), Some(1), "{command:?}");
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let output = meterd(&server, &archive(&server), command).stdout(writer).output().expect("meterd");
+        assert_eq!((said(&output).as_str(), output.status.code()), ("", Some(141)), "{command:?}");
+    }
+}
+
+#[test]
 fn a_progress_bar_is_drawn_on_a_terminal() {
     let server = server(&[]);
     let log = server.folder.path().join("access.log");

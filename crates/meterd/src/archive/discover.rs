@@ -7,9 +7,10 @@ use redis::{Cmd, Pipeline, Value, from_redis_value};
 
 use super::archiver::Error;
 use super::glob::Glob;
-use super::names::{meter_of, parse_compact};
+use super::names::{is_batch_id, meter_of, parse_compact};
 use super::sealed::whole;
 use crate::connection::{Link, Node};
+use crate::name::is_breakdown;
 use crate::patience::Patience;
 
 const COUNT: usize = 1000;
@@ -52,9 +53,9 @@ async fn on_node(
         // The days of a meter whose last ones are in a batch are in no index.
         let mut batches = Vec::new();
         scan(redis, patience, b"*:batch", "hash", &mut batches).await?;
-        for name in batches {
+        for name in with_id(redis, patience, batches).await? {
             let meter = meter_of(&name[..name.len() - b":batch".len()], is_cluster);
-            if glob.matches(meter) && !is_derived(meter) {
+            if glob.matches(meter) {
                 found.insert(meter.to_vec());
             }
         }
@@ -75,7 +76,7 @@ async fn scan<C: ConnectionLike + Send>(
         scan.arg("SCAN").arg(&cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(COUNT).arg("TYPE").arg(kind);
         let reply: Value = patience.redis(scan.query_async(redis)).await?;
         let (next, found): (Vec<u8>, Vec<Vec<u8>>) = from_redis_value(reply).map_err(Error::reply)?;
-        names.extend(found.into_iter().filter(|name| !is_derived(name)));
+        names.extend(found.into_iter().filter(|name| !is_breakdown(name)));
         if next == b"0" {
             return Ok(());
         }
@@ -105,22 +106,29 @@ async fn with_index<C: ConnectionLike + Send>(
     Ok(meters)
 }
 
+/// Those that have the id of a batch; a hash of that name may be another program's.
+async fn with_id<C: ConnectionLike + Send>(
+    redis: &mut C,
+    patience: Patience,
+    names: Vec<Vec<u8>>,
+) -> Result<Vec<Vec<u8>>, Error> {
+    let mut batches = Vec::new();
+    for names in names.chunks(COUNT) {
+        let mut pipeline = Pipeline::new();
+        for name in names {
+            pipeline.cmd("HGET").arg(name).arg("id");
+        }
+        let ids: Vec<Option<Vec<u8>>> = patience.redis(pipeline.query_async(redis)).await?;
+        let found = names.iter().zip(ids).filter(|(_, id)| id.as_deref().is_some_and(is_batch_id));
+        batches.extend(found.map(|(name, _)| name.clone()));
+    }
+    Ok(batches)
+}
+
 /// Whether a member of a sorted set is a day in a meter's index.
 fn is_day(member: &[u8], score: f64) -> bool {
     parse_compact(member).is_some()
         && std::str::from_utf8(member).ok().and_then(|text| text.parse().ok()) == whole(score)
-}
-
-/// Whether a key belongs to a meter and is none itself: a breakdown, or a part of a batch.
-fn is_derived(name: &[u8]) -> bool {
-    let has = |mark: &[u8], day: usize| {
-        name.windows(mark.len() + day)
-            .any(|window| window.starts_with(mark) && parse_compact(&window[mark.len()..]).is_some())
-    };
-    let sealed = name
-        .windows(b":sealed:".len() + 32)
-        .any(|window| window.starts_with(b":sealed:") && window[b":sealed:".len()..].iter().all(u8::is_ascii_hexdigit));
-    sealed || has(b":day:", 8)
 }
 
 #[cfg(test)]
@@ -128,12 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_of_meters_are_no_meters() {
-        assert!(is_derived(b"K:day:20220809:path"));
-        assert!(is_derived(b"K:day:20220809:path:a"));
-        assert!(is_derived(b"K:sealed:effbb6c3cf72a618cf24a5ab25298333:day:20220809:path"));
-        assert!(!is_derived(b"K"));
-        assert!(!is_derived(b"K:day:of:days"));
+    fn days_have_the_score_that_they_are() {
         assert!(is_day(b"20220809", 20_220_809.0));
         assert!(!is_day(b"20220809", 7.0));
         assert!(!is_day(b"20229999", 20_229_999.0));

@@ -32,7 +32,7 @@ use std::time::Duration;
 pub use archiver::{Archiver, Done, Error, Options, Progress};
 pub(crate) use database::Session;
 pub(crate) use error::{Kind, SqlError};
-pub(crate) use names::{Names, compact, parse_compact};
+pub(crate) use names::{Names, compact, is_batch_id, parse_compact};
 pub use pool::Pool;
 pub use read::BatchInfo;
 pub(crate) use read::{Last, Snapshot, last};

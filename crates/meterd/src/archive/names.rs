@@ -58,6 +58,11 @@ impl Names {
     }
 }
 
+/// Whether this is the id of a batch, 32 hexadecimal digits.
+pub(crate) fn is_batch_id(id: &[u8]) -> bool {
+    id.len() == 32 && id.iter().all(u8::is_ascii_hexdigit)
+}
+
 /// The meter whose derived keys begin with `root`.
 pub(crate) fn meter_of(root: &[u8], is_cluster: bool) -> &[u8] {
     match root {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{Config, DEFAULT_FILE, Error};
 use crate::cli::Common;
 use crate::gateway::{self, Rules, Tallies};
+use crate::say::say;
 
 /// Reads a file as the other commands would, and says that it is right.
 ///
@@ -21,6 +22,6 @@ pub fn check(file: Option<PathBuf>) -> Result<(), Error> {
         let config = Config::load(&Common { config: Some(file.clone()), ..Common::default() })?;
         config.limits.map(|rules| Rules::read(&rules, &Tallies::default())).transpose()?;
     }
-    println!("{}: right", file.display());
+    say!("{}: right", file.display());
     Ok(())
 }

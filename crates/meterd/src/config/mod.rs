@@ -19,6 +19,13 @@ use crate::token::Token;
 /// The file that is read when none is named.
 pub const DEFAULT_FILE: &str = "meterd.toml";
 
+/// The longest deadline.
+pub const MOST_DEADLINE: Duration = Duration::from_secs(3600);
+/// The longest time between two rounds of the archive.
+const MOST_EVERY: Duration = Duration::from_secs(366 * 86400);
+/// The most requests in flight.
+const MOST_IN_FLIGHT: usize = 1_000_000;
+
 /// What meterd runs with.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -131,17 +138,37 @@ impl Config {
     }
 
     fn validate(&self) -> Result<(), Error> {
-        let has_client_certificates = self.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
-        if !self.listen.ip().is_loopback() && self.tokens.is_empty() && !has_client_certificates {
-            return Err(Error::new(format!(
-                "listen = \"{}\" lets other machines in, but there is no token: add what meterd token new prints, \
-                 or listen on 127.0.0.1",
-                self.listen
-            )));
-        }
+        self.may_serve(self.listen, self.tls.as_ref())?;
         if self.archive.every.is_zero() || self.deadline.is_zero() || self.in_flight == 0 {
             return Err(Error::new("deadline, in_flight and archive.every must be more than zero"));
         }
+        for (name, time, most) in [
+            ("deadline", self.deadline, MOST_DEADLINE),
+            ("archive.safe_within", self.archive.safe_within, MOST_DEADLINE),
+            ("archive.every", self.archive.every, MOST_EVERY),
+        ] {
+            if time > most {
+                return Err(Error::new(format!("{name} is at most {}", humantime::format_duration(most))));
+            }
+        }
+        if self.in_flight > MOST_IN_FLIGHT {
+            return Err(Error::new(format!("in_flight is at most {MOST_IN_FLIGHT}")));
+        }
         Ok(())
+    }
+
+    /// Whether it is safe to serve these tokens at `listen`, with `tls`: other machines need a token or a certificate.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub fn may_serve(&self, listen: SocketAddr, tls: Option<&Tls>) -> Result<(), Error> {
+        let has_client_certificates = tls.is_some_and(|tls| tls.client_ca.is_some());
+        if listen.ip().is_loopback() || !self.tokens.is_empty() || has_client_certificates {
+            return Ok(());
+        }
+        Err(Error::new(format!(
+            "listen = \"{listen}\" lets other machines in, but there is no token: add what meterd token new prints, \
+             or listen on 127.0.0.1"
+        )))
     }
 }

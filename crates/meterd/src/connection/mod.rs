@@ -26,6 +26,8 @@ pub use link::Link;
 pub(crate) use pipeline::Node;
 pub use target::Target;
 
+/// A meter that nobody counts.
+const READY: &str = "meterd:ready";
 /// Between two looks at a connection that nobody complains about.
 const HEARTBEAT: Duration = Duration::from_millis(500);
 /// Between attempts to connect: the first, and the longest.
@@ -151,6 +153,9 @@ impl Redis {
     /// # Errors
     /// When the connection fails: any of them may have taken effect.
     pub async fn call_all(&self, commands: &[Cmd]) -> Result<Vec<Result<Value, Failure>>, Failure> {
+        if commands.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut link = self.link()?;
         let outcome = self.within(Instant::now() + self.0.deadline, link.send_all(commands)).await?;
         let replies = self.judge(outcome)?;
@@ -196,10 +201,19 @@ impl Redis {
     /// # Errors
     /// Why not.
     pub async fn ready(&self) -> Result<(), Failure> {
-        // It needs no right beside that to the module's commands, and changes nothing.
-        let mut probe = cmd("METER.KPI");
-        probe.arg("meterd:ready");
-        self.call::<Value>(&probe).await.map(drop)
+        // A hit of nothing: a server that is read-only, full or can't save refuses it as it would refuse a hit, and it
+        // changes nothing.
+        let mut probe = cmd("METER.HIT");
+        probe.arg(READY).arg("BY").arg(0);
+        match self.call::<Value>(&probe).await {
+            // A user with rights to other keys can count there.
+            Err(Failure::Refused { code, .. }) if code == "NOPERM" => {
+                let mut probe = cmd("METER.KPI");
+                probe.arg(READY);
+                self.call::<Value>(&probe).await.map(drop)
+            }
+            outcome => outcome.map(drop),
+        }
     }
 
     /// Waits until there is a connection, at most so long.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use redis::{Cmd, FromRedisValue as _};
+use redis::{Cmd, FromRedisValue as _, Value};
 use redis_meter_client::Command as _;
 use redis_meter_client::{MThrottle, Release, Verdict};
 
@@ -119,6 +119,15 @@ impl Checker {
             }
         }
         decision
+    }
+
+    /// Whether `holder` has all places of a plan. A holder that has none would take new ones, which is no renewal; and one
+    /// that a client has made up could stand for many requests.
+    pub async fn holds(&self, plan: &Plan, holder: &str) -> bool {
+        let places = plan.takes.iter().filter(|take| take.limit.is_lease());
+        let scores: Vec<Cmd> = places.map(|take| Cmd::zscore(take.key.as_slice(), holder)).collect();
+        let replies = self.redis.call_all(&scores).await.unwrap_or_default();
+        !replies.is_empty() && replies.iter().all(|reply| reply.as_ref().is_ok_and(|score| *score != Value::Nil))
     }
 
     /// Releases the places of a lease; returns whether it had any.

@@ -11,6 +11,9 @@ use super::tally::{Tallies, Tally};
 use super::{Algorithm, unit::Unit};
 use crate::name;
 
+/// The most limits that one step can take: those of a CELL.MTHROTTLE.
+const MOST_TAKES: usize = 1000;
+
 /// Why a request can't be checked, in a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invalid(pub String);
@@ -27,7 +30,7 @@ pub struct Plan {
     pub(super) settings: Option<Arc<Settings>>,
     pub(super) descriptors: Vec<Planned>,
     pub(super) takes: Vec<Take>,
-    pub(super) holder: String,
+    pub(crate) holder: String,
     pub(super) is_dry: bool,
 }
 
@@ -96,9 +99,11 @@ impl Plan {
                 "the limits of two values of \"{key}\" can't be taken all or none: ask twice"
             )));
         }
+        if plan.takes.len() > MOST_TAKES {
+            return Err(Invalid(format!("a request meets at most {MOST_TAKES} limits, and not {}", plan.takes.len())));
+        }
         if plan.takes.iter().any(|take| take.limit.is_lease()) {
-            let fresh = || LeaseId::holder().ok_or_else(|| Invalid("the system has no random bytes".to_owned()));
-            plan.holder = request.holder.clone().map_or_else(fresh, Ok)?;
+            plan.holder = LeaseId::holder().ok_or_else(|| Invalid("the system has no random bytes".to_owned()))?;
         }
         Ok(plan)
     }

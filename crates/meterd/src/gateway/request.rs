@@ -22,8 +22,6 @@ pub struct Request {
     pub descriptors: Vec<Descriptor>,
     /// How many cells of each limit.
     pub hits: i64,
-    /// The holder of a lease that is to be renewed.
-    pub holder: Option<String>,
     /// Whether nothing is to be taken.
     pub is_dry: bool,
 }

@@ -1,7 +1,7 @@
 //! `ANY /check/{domain}`, for gateways that ask over HTTP, and the end of a lease.
 
 use axum::body::Body;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::http::header::HeaderName;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
@@ -29,30 +29,40 @@ impl From<Invalid> for Problem {
 /// says `on_error: deny`.
 pub(super) async fn check(
     State(app): State<App>,
-    Path(domain): Path<String>,
+    uri: Uri,
     RawQuery(query): RawQuery,
     headers_in: HeaderMap,
 ) -> Result<Response, Problem> {
+    let domain = domain(&uri, 2);
     let access = app.identify(&headers_in)?;
     access.needs(Role::Check)?;
     let mut reserved = [("deny", None), ("headers", None)];
-    let mut request = request(&app, domain, query.as_deref(), &headers_in, &mut reserved)?;
+    let request = request(&app, domain, query.as_deref(), &headers_in, &mut reserved)?;
     let [(_, deny), (_, style)] = reserved;
     let deny = deny.map_or(Ok(StatusCode::TOO_MANY_REQUESTS), |text| denial(&text))?;
     let style = style
         .map(|text| Headers::parse(&text).ok_or_else(|| Problem::bad(format!("\"headers\" is {}", Headers::NAMES))));
     let style = style.transpose()?;
+    let mut plan = app.checker().plan(&request)?;
+    reaches_all(&access, &plan)?;
     if let Some(lease) = headers_in.get(LEASE) {
         let lease = lease.to_str().ok().and_then(LeaseId::parse);
-        request.holder = Some(lease.ok_or_else(|| Problem::bad("the header Lease is none that a check gave"))?.holder);
+        let lease = lease.ok_or_else(|| Problem::bad("the header Lease is none that a check gave"))?;
+        if app.checker().holds(&plan, &lease.holder).await {
+            plan.holder = lease.holder;
+        }
     }
-    let plan = app.checker().plan(&request)?;
-    reaches_all(&access, &plan)?;
     let decision = app.checker().run(&plan, None).await;
     if let (true, Some(failure)) = (decision.limited, &decision.failure) {
         return Err(Problem::busy(Problem::from(failure.clone()).detail()));
     }
     Ok(answer(&decision, style.unwrap_or(decision.headers), deny))
+}
+
+/// The segment of the path that names a domain.
+fn domain(uri: &Uri, place: usize) -> String {
+    let segment = uri.path().split('/').nth(place).unwrap_or_default();
+    String::from_utf8_lossy(&name::from_path(segment)).into_owned()
 }
 
 fn denial(text: &str) -> Result<StatusCode, Problem> {
@@ -138,10 +148,11 @@ pub(super) async fn release(State(app): State<App>, uri: Uri, headers: HeaderMap
 /// As a check.
 pub(super) async fn look(
     State(app): State<App>,
-    Path(domain): Path<String>,
+    uri: Uri,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    let domain = domain(&uri, 4);
     let access = app.identify(&headers)?;
     access.needs(Role::Check)?;
     let request = Request { is_dry: true, ..request(&app, domain, query.as_deref(), &headers, &mut [])? };

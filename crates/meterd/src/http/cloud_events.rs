@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::hits::HitBody;
 use super::problem::Problem;
+use crate::name::from_path;
 
 const ATTRIBUTES: [&str; 5] = ["specversion", "id", "source", "type", "time"];
 
@@ -22,6 +23,9 @@ pub(super) fn binary(headers: &HeaderMap, body: &[u8]) -> Result<HitBody, Proble
     let mut event = Map::new();
     for name in ATTRIBUTES {
         if let Some(value) = headers.get(format!("ce-{name}")).and_then(|value| value.to_str().ok()) {
+            // Headers have what is no printable ASCII percent-encoded (HTTP binding of CloudEvents 1.0, 3.1.3.2).
+            let value = String::from_utf8(from_path(value));
+            let value = value.map_err(|_| Problem::bad(format!("the header ce-{name} is no percent-encoded UTF-8")))?;
             event.insert(name.to_owned(), value.into());
         }
     }

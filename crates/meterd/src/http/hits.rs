@@ -93,9 +93,7 @@ impl HitBody {
             [("meter", Some(&self.meter)), ("unique", self.unique.as_ref()), ("event_id", self.event_id.as_ref())];
         let ids = ids.into_iter().filter_map(|(field, name)| Some((field, name?)));
         members.chain(ids).try_for_each(|(field, name)| app.check_name(field, name))?;
-        if self.meter.is_empty() {
-            return Err(Problem::bad("meter is empty"));
-        }
+        app.check_meter(&self.meter)?;
         // Only these can leave a hit uncounted.
         let asks_why = self.event_id.is_some() || !self.caps.is_empty();
         let mut hit = Hit::new(&self.meter).by(self.by);
@@ -130,7 +128,8 @@ pub(super) async fn post(State(app): State<App>, headers: HeaderMap, request: Bo
     access.needs(Role::Hit)?;
     let bytes = body(request, app.body_limit()).await?;
     let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let (hits, is_array) = match kind.split(';').next().unwrap_or_default().trim() {
+    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let (hits, is_array) = match kind.as_str() {
         "application/cloudevents+json" => (vec![cloud_events::structured(&bytes)], false),
         "application/cloudevents-batch+json" => (each(&bytes, cloud_events::structured)?, true),
         _ if cloud_events::is_binary(&headers) => (vec![cloud_events::binary(&headers, &bytes)], false),

@@ -59,7 +59,7 @@ pub(super) async fn list(
     let access = app.identify(&headers)?;
     access.needs(Role::Read)?;
     let query = Query::parse(query.as_deref(), &["prefix", "cursor"])?;
-    let prefix = query.get("prefix")?.unwrap_or_default().as_bytes();
+    let prefix = query.bytes("prefix")?.unwrap_or_default();
     let mut place = match query.get("cursor")? {
         None => Some(Place::Redis(Cursor::default())),
         Some(text) => Some(
@@ -150,7 +150,7 @@ pub(super) async fn usage(
     let by: By = query.get("by")?.unwrap_or("day").parse().map_err(Problem::bad)?;
     let tz = query.get("tz")?.unwrap_or("UTC");
     let zone = usage::zone(tz).map_err(Problem::bad)?;
-    let path = query.all("path").map(|member| member.as_bytes().to_vec()).collect();
+    let path = query.all("path").map(<[u8]>::to_vec).collect();
     let question = Question { meter, from, to, by, path, tz: zone };
     let answer = usage::usage(app.redis(), app.pool(), &question).await?;
     if headers.get(ACCEPT).is_some_and(prefers_csv) {
@@ -194,7 +194,7 @@ pub(super) async fn top(
     let query = Query::parse(query.as_deref(), &["from", "to", "path", "count"])?;
     let (from, to) = span(&query)?;
     let count = usize::try_from(query.number("count", 1, MEMBERS)?.unwrap_or(10)).unwrap_or(usize::MAX);
-    let path: Vec<Vec<u8>> = query.all("path").map(|member| member.as_bytes().to_vec()).collect();
+    let path: Vec<Vec<u8>> = query.all("path").map(<[u8]>::to_vec).collect();
     if path.iter().any(Vec::is_empty) {
         return Err(Problem::bad("\"path\" is a member of the breakdown, which is not empty"));
     }

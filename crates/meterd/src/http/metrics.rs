@@ -28,7 +28,7 @@ pub struct Metrics {
     /// Requests that were turned away because too many were in flight.
     pub(super) overloaded: IntCounter,
     /// Requests in flight.
-    pub(super) in_flight: IntGauge,
+    in_flight: IntGauge,
     /// Reloads of the configuration, by `result`.
     reloads: IntCounterVec,
     /// Clients of `/v1/events`.
@@ -39,7 +39,22 @@ pub struct Metrics {
     memory: Gauge,
 }
 
+/// A request that is being worked on, until this is dropped: when it is answered, or when its client has left.
+pub(super) struct InFlight<'a>(&'a IntGauge);
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 impl Metrics {
+    /// A request begins.
+    pub(super) fn begin(&self) -> InFlight<'_> {
+        self.in_flight.inc();
+        InFlight(&self.in_flight)
+    }
+
     /// All at zero.
     ///
     /// # Panics

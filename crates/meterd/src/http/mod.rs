@@ -14,6 +14,7 @@ mod metrics;
 mod openapi;
 mod page;
 mod problem;
+mod prompt;
 mod request;
 mod rls;
 mod rls_messages;
@@ -153,6 +154,19 @@ impl App {
         }
     }
 
+    /// # Errors
+    /// 400 for a meter without a name, or one that lies where another meter has a part of a day.
+    fn check_meter(&self, meter: &str) -> Result<(), Problem> {
+        if meter.is_empty() {
+            return Err(Problem::bad("meter is empty"));
+        }
+        if crate::name::is_part_of_a_day(meter.as_bytes()) {
+            let message = format!("\"{meter}\" is the name of a part of another meter's day: name the meter otherwise");
+            return Err(Problem::bad(message));
+        }
+        Ok(())
+    }
+
     /// All routes.
     pub fn router(&self) -> Router {
         let counted = Router::new()
@@ -200,9 +214,9 @@ async fn admit(State(app): State<App>, request: Request, next: Next) -> Response
         return problem.into_response();
     }
     let start = Instant::now();
-    metrics.in_flight.inc();
+    let in_flight = metrics.begin();
     let response = next.run(request).await;
-    metrics.in_flight.dec();
+    drop(in_flight);
     metrics.note(route, response.status().as_u16(), start.elapsed().as_secs_f64());
     response
 }

@@ -9,6 +9,7 @@ use redis_meter_core::calendar::{Day, day_and_hour};
 use redis_meter_core::time::Millis;
 
 use super::problem::Problem;
+use crate::name;
 
 /// How long a body may take to arrive.
 const BODY_TIME: Duration = Duration::from_secs(10);
@@ -29,7 +30,7 @@ pub(super) async fn body(body: Body, limit: usize) -> Result<Bytes, Problem> {
 }
 
 /// The parameters of a query; a name may be repeated.
-pub(super) struct Query(Vec<(String, String)>);
+pub(super) struct Query(Vec<(String, Vec<u8>)>);
 
 impl Query {
     /// Reads a query, of which these names are known.
@@ -37,8 +38,13 @@ impl Query {
     /// # Errors
     /// 400 for another name.
     pub(super) fn parse(text: Option<&str>, known: &[&str]) -> Result<Self, Problem> {
-        let pairs: Vec<(String, String)> =
-            form_urlencoded::parse(text.unwrap_or_default().as_bytes()).into_owned().collect();
+        let pairs = text.unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
+        let pairs: Vec<(String, Vec<u8>)> = pairs
+            .map(|pair| {
+                let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+                (String::from_utf8_lossy(&decoded(name)).into_owned(), decoded(value))
+            })
+            .collect();
         match pairs.iter().find(|(name, _)| !known.contains(&name.as_str())) {
             None => Ok(Self(pairs)),
             Some((name, _)) => Err(Problem::bad(format!("\"{name}\" is not known: use {}", known.join(", ")))),
@@ -48,8 +54,17 @@ impl Query {
     /// The value of a parameter that may stand once.
     ///
     /// # Errors
-    /// 400 if it is repeated.
+    /// 400 if it is repeated, or no UTF-8.
     pub(super) fn get(&self, name: &str) -> Result<Option<&str>, Problem> {
+        let text = |value| std::str::from_utf8(value).map_err(|_| Problem::bad(format!("\"{name}\" is no UTF-8")));
+        self.bytes(name)?.map(text).transpose()
+    }
+
+    /// The bytes of a parameter that may stand once.
+    ///
+    /// # Errors
+    /// 400 if it is repeated.
+    pub(super) fn bytes(&self, name: &str) -> Result<Option<&[u8]>, Problem> {
         let mut values = self.all(name);
         let first = values.next();
         if values.next().is_some() {
@@ -78,9 +93,14 @@ impl Query {
     }
 
     /// All values of a parameter.
-    pub(super) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
-        self.0.iter().filter(move |(other, _)| other == name).map(|(_, value)| value.as_str())
+    pub(super) fn all(&self, name: &str) -> impl Iterator<Item = &[u8]> {
+        self.0.iter().filter(move |(other, _)| other == name).map(|(_, value)| value.as_slice())
     }
+}
+
+/// The bytes of a name or a value of a query: names of meters and members need not be UTF-8.
+fn decoded(text: &str) -> Vec<u8> {
+    name::from_path(&text.replace('+', " "))
 }
 
 /// Milliseconds since the epoch, by this machine's clock.

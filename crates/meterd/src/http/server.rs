@@ -19,6 +19,7 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
+use super::prompt::Prompt;
 use crate::config::{Error, Tls};
 
 /// How long a client may take for the head of a request, and for a TLS handshake.
@@ -63,13 +64,14 @@ pub async fn serve(
             let _place = place;
             let outcome = match tls {
                 None => {
-                    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+                    let stream = TokioIo::new(Prompt::new(stream, HEAD_TIME));
+                    let connection = builder.serve_connection(stream, TowerToHyperService::new(router));
                     watcher.watch(connection.into_owned()).await
                 }
                 Some(tls) => match shake_hands(&tls, stream).await {
                     Ok(stream) => {
-                        let connection =
-                            builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+                        let stream = TokioIo::new(Prompt::new(stream, HEAD_TIME));
+                        let connection = builder.serve_connection(stream, TowerToHyperService::new(router));
                         watcher.watch(connection.into_owned()).await
                     }
                     Err(error) => Err(error.into()),

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::App;
 use super::problem::Problem;
-use super::request::{body, day_of, digits};
+use super::request::{body, day_of, digits, now_ms};
 use crate::token::Role;
 use crate::usage::{self, By, Question};
 
@@ -61,6 +61,7 @@ async fn count(app: &App, headers: &HeaderMap, request: Body) -> Result<(String,
     let meter = format!("kpi:sessions:app:{}:node:{node}", session.app);
     access.needs_key(Role::Hit, meter.as_bytes())?;
     app.check_name("app", &meter)?;
+    app.check_meter(&meter)?;
     let day = day_of(session.timestamp).filter(|_| session.timestamp >= LEAST_MS);
     let day = day.ok_or_else(|| Problem::bad("timestamp is in milliseconds since the epoch, such as 1660054277326"))?;
     let hits = app.redis().run(&Hit::new(&meter).at(session.timestamp)).await?;
@@ -113,7 +114,7 @@ async fn day(app: &App, headers: &HeaderMap, key: &str) -> Result<Option<Value>,
         stored => match from_both(app, meter, day).await {
             Ok(found) => found,
             // Nothing says that there ever was such a day.
-            Err(_) if stored.sealed.is_none() => return Ok(None),
+            Err(_) if stored.sealed.is_none() && is_remembered(day) => return Ok(None),
             Err(problem) => return Err(problem),
         },
     };
@@ -124,6 +125,12 @@ async fn day(app: &App, headers: &HeaderMap, key: &str) -> Result<Option<Value>,
     let mut hash: Map<String, Value> = hours.iter().map(|&(hour, n)| (hour.to_string(), text(n))).collect();
     hash.insert("day".to_owned(), text(total));
     Ok(Some(Value::Object(hash)))
+}
+
+/// Whether Redis would still know that there was such a day: months of sealed days are kept for 400 days.
+fn is_remembered(day: Day) -> bool {
+    const KEPT_MS: i64 = 400 * 86_400_000;
+    day.end().0.saturating_add(KEPT_MS).unsigned_abs() > now_ms()
 }
 
 /// The total and the hours of a day, from Redis and SQL together.

@@ -9,6 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::progress::Bar;
 use crate::archive::{Archive, Archiver, Options, shown};
 use crate::config::Config;
+use crate::say::say;
 
 /// Moves finished days of meters to SQL: each batch in one transaction, each count once
 #[derive(Debug, Args)]
@@ -75,7 +76,7 @@ async fn round(config: &Config, archive: &Archive, options: &Options, patterns: 
             Ok(done) if done.batches == 0 => {}
             Ok(done) => {
                 let seconds = start.elapsed().max(Duration::from_micros(1)).as_secs_f64();
-                println!(
+                say!(
                     "{}: {} with {} to {} in {seconds:.1} s",
                     shown(&meter),
                     count(done.batches, "batch", "batches"),

@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::connection::Redis;
 use crate::gateway::{Checker, Request, Status, query};
 use crate::name;
+use crate::say::say;
 use crate::stored::stored;
 
 /// What `meterd check` takes.
@@ -38,8 +39,8 @@ pub(super) async fn run(arguments: &Arguments, config: Config) -> Result<ExitCod
         Some(domain) => descriptors(arguments, domain, &config, redis).await,
         None => {
             for key in &arguments.keys {
-                let value = stored(&redis, &name::from_path(key)).await.map_err(|failure| failure.to_string())?;
-                println!("{key}: {}", shown(&value));
+                let value = stored(&redis, key.as_bytes()).await.map_err(|failure| failure.to_string())?;
+                say!("{key}: {}", shown(&value));
             }
             Ok(ExitCode::SUCCESS)
         }
@@ -53,7 +54,13 @@ async fn descriptors(arguments: &Arguments, domain: &str, config: &Config, redis
     checker.load(Some(path)).map_err(|error| error.to_string())?;
     let rules = checker.rules();
     let found = rules.domain(domain).ok_or_else(|| format!("{} has no domain \"{domain}\"", path.display()))?;
-    let descriptors = query::parse(Some(found), &arguments.keys.join("&"), &mut [])?;
+    let mut descriptors = Vec::new();
+    for key in &arguments.keys {
+        match query::parse(Some(found), key, &mut [])?.as_slice() {
+            [one] => descriptors.push(one.clone()),
+            _ => return Err(format!("\"{key}\" is no descriptor: write each as an argument of its own, name=value")),
+        }
+    }
     let request = Request { domain: domain.to_owned(), descriptors, hits: 1, is_dry: true, ..Request::default() };
     let plan = checker.plan(&request).map_err(|invalid| invalid.to_string())?;
     let decision = checker.run(&plan, None).await;
@@ -61,12 +68,12 @@ async fn descriptors(arguments: &Arguments, domain: &str, config: &Config, redis
         return Err(failure.to_string());
     }
     for (key, status) in arguments.keys.iter().zip(&decision.statuses) {
-        println!("{key}: {}", said(status));
+        say!("{key}: {}", said(status));
     }
     for key in plan.keys() {
-        println!("  {}", name::shown(key));
+        say!("  {}", name::shown(key));
     }
-    println!("{}", if decision.limited { "refused" } else { "passes" });
+    say!("{}", if decision.limited { "refused" } else { "passes" });
     Ok(if decision.limited { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 

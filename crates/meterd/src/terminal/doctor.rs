@@ -11,6 +11,7 @@ use crate::archive::{Archive, Archiver, Options};
 use crate::config::Config;
 use crate::connection::{Link, Target};
 use crate::patience::Patience;
+use crate::say::say;
 
 /// Says what is wrong for billing with server, module, persistence, eviction, replicas and archive
 #[derive(Debug, Args)]
@@ -64,9 +65,9 @@ pub(super) async fn run(_: Arguments, config: Config) -> Result<ExitCode, String
             Grade::Risk => "RISK ",
             Grade::Wrong => "WRONG",
         };
-        println!("{grade}  {}", finding.what);
+        say!("{grade}  {}", finding.what);
         if let Some(remedy) = &finding.remedy {
-            println!("       -> {remedy}");
+            say!("       -> {remedy}");
         }
     }
     Ok(if worst == Grade::Wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS })

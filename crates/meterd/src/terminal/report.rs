@@ -56,7 +56,10 @@ pub(super) async fn run(arguments: Arguments, config: Config) -> Result<ExitCode
     let redis = Redis::connect(config.redis, config.deadline);
     redis.up_within(config.deadline).await;
     let usage = usage::usage(&redis, &pool, &question).await.map_err(|error| error.to_string())?;
-    print!("{}", print(&question, arguments.tz.as_deref().unwrap_or("UTC"), &usage, arguments.format));
+    crate::say::print(format_args!(
+        "{}",
+        print(&question, arguments.tz.as_deref().unwrap_or("UTC"), &usage, arguments.format)
+    ));
     Ok(ExitCode::SUCCESS)
 }
 

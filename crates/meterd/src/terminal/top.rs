@@ -78,7 +78,7 @@ pub(super) async fn run(arguments: Arguments, config: Config) -> Result<ExitCode
             reader.read(&mut view).await;
             sleep(pause).await;
         }
-        print!("{}", plain(&view));
+        crate::say::print(format_args!("{}", plain(&view)));
         return view.error.map_or(Ok(ExitCode::SUCCESS), Err);
     }
     log::keep_off_the_terminal(true);

@@ -1,5 +1,6 @@
 //! Compiles documents to rules; every mistake is found here, with its line.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,13 +16,15 @@ use serde_saphyr::Spanned;
 
 use super::file::{Document, Entry, InFlight, RateLimit};
 use super::{Domain, Headers, Node, OnError, Policy, Rule, Settings};
-use crate::config::Error;
+use crate::config::{Error, MOST_DEADLINE};
 use crate::gateway::limit::{Algorithm, Limit};
 use crate::gateway::tally::Tallies;
 use crate::gateway::unit::Unit;
 
 /// The time to live of a lease that is neither renewed nor released.
 const LEASE: Duration = Duration::from_secs(60);
+/// The longest period: now and one of it must lie before the year 2262.
+const MOST_SPAN: Duration = Duration::from_secs(36_525 * 86_400);
 
 /// What all entries of a document need.
 struct Context<'a> {
@@ -57,7 +60,10 @@ pub(super) fn domain(file: &Path, document: &Document, tallies: &Tallies) -> Res
             context.wrong(text, format!("headers \"{}\" is not known: use {}", text.value, Headers::NAMES))
         })?,
     };
-    let span = |text: &Spanned<String>| span("deadline", &text.value).map_err(|message| context.wrong(text, message));
+    let span = |text: &Spanned<String>| match span("deadline", &text.value) {
+        Ok(span) if span > MOST_DEADLINE => Err(context.wrong(text, "deadline is at most 1h")),
+        span => span.map_err(|message| context.wrong(text, message)),
+    };
     let deadline = document.deadline.as_ref().map(span).transpose()?;
     let settings = Settings {
         domain: name.to_owned(),
@@ -66,6 +72,7 @@ pub(super) fn domain(file: &Path, document: &Document, tallies: &Tallies) -> Res
         remember_refusals: document.remember_refusals,
         shard_by: shard_by.map(ToOwned::to_owned),
     };
+    no_circle(&context, &document.descriptors)?;
     let mut root = Node::default();
     add_all(&context, &mut root, &document.descriptors, "", false)?;
     Ok(Domain { settings: Arc::new(settings), root, by_request: tallies.of(name, "(of the request)") })
@@ -102,6 +109,10 @@ fn rule(context: &Context<'_>, entry: &Spanned<Entry>, path: &str, has_shard: bo
         let wrong = |message: &str| Err(context.wrong(first, message));
         if rate_limit.is_none() {
             return wrong("overrides change a rate_limit, and there is none beside them");
+        } else if entry.value.share_threshold {
+            return wrong(
+                "overrides are by value, and share_threshold gives all values one limit: leave one of them out",
+            );
         } else if is_fixed {
             return wrong("overrides are by value, and this descriptor has a single one: leave  value  out");
         }
@@ -128,6 +139,10 @@ fn rule(context: &Context<'_>, entry: &Spanned<Entry>, path: &str, has_shard: bo
     let policy = policy(context, rate_limit.as_ref(), in_flight.as_ref())?;
     let mut by_value = Vec::new();
     for (value, change) in overrides {
+        let RateLimit { algorithm, name, replaces, .. } = &change.value;
+        if algorithm.is_some() || name.is_some() || !replaces.is_empty() {
+            return Err(context.wrong(change, "an override changes numbers, not the algorithm, the name or replaces"));
+        }
         let merged = rate_limit.as_ref().map(|base| base.value.overridden(&change.value)).unwrap_or_default();
         let merged = Spanned { value: merged, referenced: change.referenced, defined: change.defined };
         by_value.push((value.clone(), self::policy(context, Some(&merged), in_flight.as_ref())?));
@@ -156,6 +171,35 @@ fn replaced(context: &Context<'_>, limit: &Spanned<RateLimit>) -> Result<Vec<Str
         name => Ok(name.to_owned()),
     });
     names.collect()
+}
+
+/// Limits that replace each other: a request that meets them all would have none.
+fn no_circle(context: &Context<'_>, entries: &[Spanned<Entry>]) -> Result<(), Error> {
+    let mut limits = Vec::new();
+    let mut open: Vec<&Spanned<Entry>> = entries.iter().collect();
+    while let Some(entry) = open.pop() {
+        limits.extend(&entry.value.rate_limit);
+        open.extend(&entry.value.descriptors);
+    }
+    let replaced = |limit: &Spanned<RateLimit>| -> Vec<String> {
+        limit.value.replaces.iter().map(|other| other.name.clone()).collect()
+    };
+    for limit in &limits {
+        let Some(own) = limit.value.name.as_deref() else { continue };
+        let (mut seen, mut open) = (BTreeSet::new(), replaced(limit));
+        while let Some(name) = open.pop() {
+            if name == own {
+                return Err(
+                    context.wrong(limit, format!("\"{own}\" replaces itself, by way of those that it replaces"))
+                );
+            }
+            let named = limits.iter().filter(|other| other.value.name.as_deref() == Some(name.as_str()));
+            if seen.insert(name.clone()) {
+                open.extend(named.flat_map(|limit| replaced(limit)));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn policy(
@@ -221,8 +265,10 @@ fn rated(rate: &RateLimit) -> Result<Limit, String> {
             return Err(format!("{option} belongs to  algorithm: {owner},  not to {algorithm}"));
         }
     }
-    if limit > MOST.unsigned_abs() {
-        return Err(format!("the limit is at most {MOST}"));
+    // A window's count goes one beyond its limit when it blocks.
+    let most = MOST - i64::from(algorithm == "window");
+    if limit > most.unsigned_abs() {
+        return Err(format!("the limit is at most {most}"));
     }
     let algorithm = match algorithm {
         "gcra" if limit > 0 => gcra(limit, span, rate.burst)?,
@@ -272,6 +318,9 @@ fn quota(unit: Option<Unit>, rate: &RateLimit) -> Result<Algorithm, String> {
 
 fn span(name: &str, text: &str) -> Result<Duration, String> {
     let span = humantime::parse_duration(text).ok();
-    let span = span.filter(|span| !span.is_zero() && i64::try_from(span.as_nanos()).is_ok());
+    let span = span.filter(|span| !span.is_zero());
+    if span.is_some_and(|span| span > MOST_SPAN) {
+        return Err(format!("{name} \"{text}\" is longer than a hundred years"));
+    }
     span.ok_or_else(|| format!("{name} \"{text}\" is no duration: write 500ms, 30s, 15m or 2h"))
 }

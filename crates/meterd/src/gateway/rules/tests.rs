@@ -230,6 +230,22 @@ fn what_is_wrong_is_told_with_its_line_and_what_would_be_right() {
         (limit("{ name: n, replaces: [{ name: n }], unit: day, limit: 5 }"), "rules.yaml:4: ", "itself"),
         (limit("{ unit: day, limit: 5 }\n    on_error: pass"), "rules.yaml:5: ", "allow or deny"),
         (limit("{ unit: day, limit: 5 }\n    value: v\n    overrides: { b: { limit: 1 } }"), "rules.yaml:6: ", "leave"),
+        ("domain: d\ndeadline: 2h".to_owned(), "rules.yaml:2: ", "at most 1h"),
+        (limit("{ period: 101y, limit: 5 }"), "rules.yaml:4: ", "hundred years"),
+        (limit("{ unit: day, limit: 9007199254740992, algorithm: window }"), "rules.yaml:4: ", "at most 9007199254740991"),
+        (limit("{ unit: day, limit: 5, algorithm: window, block: 200y }"), "rules.yaml:4: ", "hundred years"),
+        (limit("{ unit: day, limit: 5 }\n    overrides: { b: { algorithm: log } }"), "rules.yaml:5: ", "numbers"),
+        (
+            limit("{ unit: day, limit: 5 }\n    value: a*\n    share_threshold: true\n    overrides: { ab: { limit: 1 } }"),
+            "rules.yaml:7: ",
+            "share_threshold",
+        ),
+        (
+            limit("{ name: n, replaces: [{ name: m }], unit: day, limit: 5 }")
+                + "\n  - key: b\n    rate_limit: { name: m, replaces: [{ name: n }], unit: day, limit: 5 }",
+            "rules.yaml:",
+            "replaces itself",
+        ),
         ("domain: d\ndescriptors:\n  - key: a\n    in_flight: { limit: 5, ttl: 400d }".to_owned(), "rules.yaml:4: ", "366"),
         (
             "domain: d\nshard_by: user\ndescriptors:\n  - key: user\n    rate_limit: { unit: day, limit: 1 }\n  - key: a\n    rate_limit: { unit: day, limit: 1 }".to_owned(),

@@ -19,7 +19,7 @@ use std::time::Duration;
 use clap::Args;
 use indicatif::ProgressBar;
 use redis::{Pipeline, Value};
-use redis_meter_client::{Command as _, Hit};
+use redis_meter_client::{Command as _, Days, Hit};
 use sha2::{Digest, Sha256};
 
 use self::line::{Field, Format};
@@ -28,6 +28,7 @@ use crate::archive::{Names, shown};
 use crate::config::Config;
 use crate::connection::{Link, Target};
 use crate::patience::Patience;
+use crate::say::say;
 
 /// Lines of a transaction at most.
 const LINES: usize = 2000;
@@ -38,6 +39,8 @@ const KEPT_SECONDS_OF_INPUT: u64 = 3600;
 /// Tries of a transaction whose reply was lost.
 const TRIES: u32 = 20;
 const MILLIS_PER_HOUR: i64 = 3_600_000;
+/// What a compressed file begins with.
+const GZIP: &[u8] = b"\x1f\x8b";
 /// What `AT` takes at least.
 const OLDEST: i64 = 100_000_000_000;
 
@@ -82,8 +85,12 @@ pub(super) async fn run(arguments: Arguments, config: Config) -> Result<ExitCode
         format: arguments.format,
         path: arguments.path,
     };
+    if import.meter.is_empty() {
+        return Err("--meter is empty: name the meter".to_owned());
+    }
     let is_cluster = import.link().await?.is_cluster();
     import.names = Names::new(&import.meter, is_cluster);
+    import.try_meter().await?;
     let mut is_complete = true;
     for file in arguments.files {
         let outcome = import.file(&file).await.map_err(|error| format!("{}: {error}", file.display()))?;
@@ -96,7 +103,7 @@ impl Outcome {
     /// Says it; whether all lines were counted.
     fn say(&self, file: &str) -> bool {
         let more = if self.before { " more" } else { "" };
-        println!("{file}: {}{more} lines counted", self.counted);
+        say!("{file}: {}{more} lines counted", self.counted);
         if let Some(example) = &self.example {
             eprintln!("meterd: {file}: {} lines not understood, such as {example}", self.not_understood);
         }
@@ -140,6 +147,16 @@ impl Import {
         self.link.clone().ok_or_else(|| "no connection".to_owned())
     }
 
+    /// Whether the meter can be counted at all: lines that it refuses would be passed over for good.
+    async fn try_meter(&mut self) -> Result<(), String> {
+        let mut link = self.link().await?;
+        // It checks the key that a hit of a new day would add to.
+        let command = Days::new(&self.meter).to_cmd();
+        let tried: redis::RedisResult<Value> = self.patience.redis(command.query_async(&mut link)).await;
+        let refused = |error| format!("the meter {} can't be counted: {error}", shown(&self.meter));
+        tried.map(drop).map_err(refused)
+    }
+
     async fn file(&mut self, file: &OsString) -> Result<Outcome, String> {
         let is_input = file == "-";
         let (mut reader, len): (Box<dyn BufRead + Send>, u64) = if is_input {
@@ -154,6 +171,9 @@ impl Import {
         if first.is_empty() {
             return Ok(Outcome::default());
         }
+        if first.starts_with(GZIP) {
+            return Err("it is compressed: zcat it into  meterd import -".to_owned());
+        }
         let format = self.format.unwrap_or_else(|| Format::of(&first));
         let fields = self.path.iter().map(|name| format.field(name)).collect::<Result<Vec<_>, _>>()?;
         let (key, start) = if is_input {
@@ -164,6 +184,12 @@ impl Import {
             }
             let key = self.progress_key(&identity(file, &first)?);
             let start = self.counted_until(&key).await?;
+            if start > len {
+                return Err(format!(
+                    "it has {len} bytes, and {start} were counted of it: it was cut. Count its lines by another name, \
+                     cp FILE NEW, or by  meterd import -"
+                ));
+            }
             (key, start)
         };
         let mut lines = Lines { reader, at: start, first: None, is_input };
