@@ -1,10 +1,8 @@
 //! Which limiter keys this node refuses most: module memory, as the slow log is; lost at restart, never replicated.
 
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use redis_meter_core::heavy_hitters::{HeavyHitters, Hitter, MAX_CAPACITY};
 
-use redis_meter_core::heavy_hitters::{HeavyHitters, MAX_CAPACITY};
-
-use crate::server::{Context, Str};
+use crate::server::{Context, MainThread, Str};
 use crate::settings;
 
 /// The most keys that can be tracked.
@@ -20,36 +18,44 @@ pub(crate) struct Refused {
     pub(crate) refusals: u64,
 }
 
-static TRACKED: LazyLock<Mutex<HeavyHitters<&'static str>>> = LazyLock::new(|| Mutex::new(HeavyHitters::new(0)));
+type Tracked = HeavyHitters<&'static str>;
 
-/// Only the server's main thread locks it.
-fn tracked() -> MutexGuard<'static, HeavyHitters<&'static str>> {
-    let mut tracked = TRACKED.lock().unwrap_or_else(PoisonError::into_inner);
+static TRACKED: MainThread<Option<Tracked>> = MainThread::new(None);
+
+/// Uses what is tracked, if anything is to be.
+#[inline]
+fn tracked<R>(use_it: impl FnOnce(&mut Tracked) -> R) -> Option<R> {
     let capacity = usize::try_from(settings::REFUSED_KEYS.get()).unwrap_or(0);
-    if tracked.capacity() != capacity {
-        tracked.set_capacity(capacity);
-    }
-    tracked
+    TRACKED.with(|tracked| {
+        if capacity == 0 {
+            *tracked = None;
+            return None;
+        }
+        let tracked = tracked.get_or_insert_with(|| HeavyHitters::new(capacity));
+        if tracked.capacity() != capacity {
+            tracked.set_capacity(capacity);
+        }
+        Some(use_it(tracked))
+    })
 }
 
 /// Counts a refusal of `key` by `command`.
 pub(crate) fn record(ctx: Context<'_>, key: Str<'_>, command: &'static str) {
-    tracked().record(ctx.database(), key.bytes(), command);
+    tracked(|tracked| tracked.record(ctx.database(), key.bytes(), command));
 }
 
 /// The `n` keys with the most refusals, highest first.
 pub(crate) fn top(n: usize) -> Vec<Refused> {
-    let tracked = tracked();
-    let top = tracked.top(n).map(|hitter| Refused {
+    let refused = |hitter: Hitter<'_, &'static str>| Refused {
         database: hitter.db,
         key: hitter.key.to_vec(),
         command: hitter.label,
         refusals: hitter.count,
-    });
-    top.collect()
+    };
+    tracked(|tracked| tracked.top(n).map(refused).collect()).unwrap_or_default()
 }
 
 /// Forgets all refusals.
 pub(crate) fn reset() {
-    tracked().reset();
+    tracked(Tracked::reset);
 }

@@ -16,6 +16,7 @@ mod key;
 mod load;
 mod loading;
 mod log;
+mod main_thread;
 mod propagation;
 mod queue;
 mod server_info;
@@ -34,6 +35,7 @@ pub(crate) use key::{
     Access, Any, Hash, Key, List, Order, ReadOnly, ScanCursor, Set, SortedSet, Text, ValueType, Writable,
 };
 pub(crate) use load::{Module, export_module};
+pub(crate) use main_thread::MainThread;
 pub(crate) use propagation::{ALWAYS_REPLICATE, EFFECTS_REPLICATED};
 pub(crate) use queue::{KeyQueue, MayTake, Queued, Ready};
 pub(crate) use setting::Setting;

@@ -6,9 +6,9 @@
 //! computation of frequent and top-k elements in data streams" (2005).
 //!
 //! An event for a key that has a counter is the common one: it hashes the key, adds one, and allocates and orders
-//! nothing. The lowest counter is searched only when another key needs one. It is the root of a heap of counts as they
-//! were last seen; counts only rise, so a root that is up to date is the lowest, and one that is not is updated and
-//! sinks. Each event makes at most one counter sink, once.
+//! nothing. The lowest counter is searched only when another key needs one, by a hand that goes around like a clock's,
+//! from where it stopped. Counts only rise: the lowest count is known until the hand has been around once without
+//! finding it, and where many keys need counters, many counters have it.
 
 use std::cmp::Reverse;
 
@@ -46,8 +46,10 @@ pub struct HeavyHitters<L> {
     floor: u64,
     counters: Vec<Counter<L>>,
     index: Index,
-    /// The numbers of all counters in a heap, lowest count on top; empty until a counter is taken from a key.
-    heap: Vec<Seen>,
+    /// No counter has a lower count.
+    low: u64,
+    /// Where the search for a counter that has it goes on.
+    hand: usize,
     seed: Seed,
 }
 
@@ -60,13 +62,6 @@ struct Counter<L> {
     label: L,
 }
 
-/// A counter, and a count that it had.
-#[derive(Clone, Copy, Debug)]
-struct Seen {
-    count: u64,
-    number: u32,
-}
-
 impl<L: Copy> HeavyHitters<L> {
     /// `capacity` counters, at most [`MAX_CAPACITY`]; 0 counts nothing.
     pub fn new(capacity: usize) -> Self {
@@ -77,7 +72,8 @@ impl<L: Copy> HeavyHitters<L> {
             floor: 0,
             counters: Vec::new(),
             index: Index::for_counters(capacity),
-            heap: Vec::new(),
+            low: 0,
+            hand: 0,
             seed: Seed::random(),
         }
     }
@@ -103,7 +99,7 @@ impl<L: Copy> HeavyHitters<L> {
         self.counters.sort_unstable_by_key(|counter| Reverse(counter.count));
         self.counters.truncate(capacity);
         self.counters.shrink_to(capacity);
-        self.heap = Vec::new();
+        (self.low, self.hand) = (0, 0);
         self.index = Index::for_counters(capacity);
         for (number, counter) in (0..).zip(&self.counters) {
             self.index.insert(counter.hash, number);
@@ -170,7 +166,7 @@ impl<L: Copy> HeavyHitters<L> {
             self.counters.push(Counter { hash, count: self.floor + 1, key: key.to_vec(), db, label });
             return;
         }
-        let number = self.lowest();
+        let number = number_of(self.lowest());
         let counters = &self.counters;
         self.index.remove(number, |number| counters[number as usize].hash);
         let counter = &mut self.counters[number as usize];
@@ -185,41 +181,20 @@ impl<L: Copy> HeavyHitters<L> {
     }
 
     /// The counter with the lowest count, of one at least.
-    fn lowest(&mut self) -> u32 {
-        if self.heap.is_empty() {
-            let all = (0..).zip(&self.counters);
-            self.heap = all.map(|(number, counter)| Seen { count: counter.count, number }).collect();
-            // Sorted counts are a heap.
-            self.heap.sort_unstable_by_key(|seen| seen.count);
-        }
+    fn lowest(&mut self) -> usize {
         loop {
-            let Seen { count, number } = self.heap[0];
-            let now = self.counters[number as usize].count;
-            if count == now {
-                return number;
+            let mut lowest = u64::MAX;
+            for _ in 0..self.counters.len() {
+                let place = self.hand;
+                let count = self.counters[place].count;
+                self.hand = if place + 1 == self.counters.len() { 0 } else { place + 1 };
+                if count == self.low {
+                    return place;
+                }
+                lowest = lowest.min(count);
             }
-            self.sink(Seen { count: now, number });
+            self.low = lowest;
         }
-    }
-
-    /// Puts a counter that has risen in place of the root, and lets it sink to where it belongs.
-    fn sink(&mut self, seen: Seen) {
-        let heap = &mut self.heap[..];
-        let mut place = 0;
-        loop {
-            let left = 2 * place + 1;
-            let Some(children) = heap.get(left..heap.len().min(left + 2)).filter(|children| !children.is_empty())
-            else {
-                break;
-            };
-            let lower = if children.len() == 2 && children[1].count < children[0].count { left + 1 } else { left };
-            if heap[lower].count >= seen.count {
-                break;
-            }
-            heap[place] = heap[lower];
-            place = lower;
-        }
-        heap[place] = seen;
     }
 }
 

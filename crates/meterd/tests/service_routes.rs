@@ -235,20 +235,20 @@ fn attributes_of_an_event_in_headers_are_percent_encoded() {
         ("ce-id", "caf%C3%A9%20x"),
         ("ce-source", "s"),
         ("ce-type", "caf%C3%A9"),
-        ("ce-time", &testkit_time()[..]),
+        ("ce-time", &yesterday()[..]),
     ];
     let binary = || meterd.send("POST", "/v1/hits", &headers, b"").json();
     assert_eq!((binary()["applied"].clone(), binary()["why"].clone()), (json!(1), json!("duplicate")));
-    let event = json!({"specversion": "1.0", "id": "café x", "source": "s", "type": "café", "time": testkit_time()});
+    let event = json!({"specversion": "1.0", "id": "café x", "source": "s", "type": "café", "time": yesterday()});
     let kind = [("Content-Type", "Application/CloudEvents+JSON")];
     let structured = meterd.send("POST", "/v1/hits", &kind, event.to_string().as_bytes()).json();
     assert_eq!(structured["why"], "duplicate", "{structured}");
 }
 
-/// Midnight of the day before yesterday or so, as an event has it: the same in one test.
-fn testkit_time() -> String {
+/// Midnight of yesterday, as an event has it.
+fn yesterday() -> String {
     let day = (testkit::now_ms() / 86_400_000 - 1) * 86_400;
-    jiff::Timestamp::from_second(i64::try_from(day).expect("a time")).expect("a time").to_string()
+    jiff::Timestamp::from_second(day).expect("a time").to_string()
 }
 
 #[test]

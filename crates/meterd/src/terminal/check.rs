@@ -61,7 +61,7 @@ async fn descriptors(arguments: &Arguments, domain: &str, config: &Config, redis
             _ => return Err(format!("\"{key}\" is no descriptor: write each as an argument of its own, name=value")),
         }
     }
-    let request = Request { domain: domain.to_owned(), descriptors, hits: 1, is_dry: true, ..Request::default() };
+    let request = Request { domain: domain.to_owned(), descriptors, hits: 1, is_dry: true };
     let plan = checker.plan(&request).map_err(|invalid| invalid.to_string())?;
     let decision = checker.run(&plan, None).await;
     if let Some(failure) = decision.failure {
