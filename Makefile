@@ -60,9 +60,10 @@ scale: build servers ## one server beside clusters of one to three nodes, many k
 hot-key: setup ## what a limit that is spread over several keys refuses too much, simulated and derived
 	cargo bench --locked --bench hot_key
 
-performance: build servers ## all of it, an hour: measures, records, and writes the tables and pictures of docs/performance.md
+performance: build servers ## all of it, two hours: measures, records, and writes the tables and pictures of docs/performance.md
 	@scripts/fetch-redis-cell
 	METER_BENCH_RECORD=benches/results cargo bench --locked --bench side_by_side
+	METER_BENCH_RECORD=benches/results METER_BENCH_REPLICATED=yes cargo bench --locked --bench side_by_side
 	METER_BENCH_RECORD=benches/results cargo bench --locked --bench scale
 	METER_BENCH_RECORD=benches/results cargo bench --locked --bench hot_key
 	scripts/draw-performance

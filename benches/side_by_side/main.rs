@@ -19,7 +19,7 @@
 //! - `METER_BENCH_PEER`: another module whose command has the interface of redis-cell's, and
 //!   `METER_BENCH_PEER_COMMAND`, that command, by default CL.THROTTLE. Without it, what `scripts/fetch-redis-cell` has
 //!   built; if it has not, there is no peer.
-//! - `METER_BENCH_ONLY`: the group of jobs to measure, `limiters`, `meters` or `growth`. By default one after the other.
+//! - `METER_BENCH_ONLY`: the groups of jobs to measure, of `limiters,meters,growth`. By default all.
 //! - `METER_BENCH_ROUNDS`: how many rounds count. By default 11.
 //! - `METER_BENCH_QUICK`: `yes` for the first of the servers and the first two groups only, and three rounds of about
 //!   half as many calls: a minute or two, for a first look.
@@ -74,8 +74,9 @@ fn groups(quick: bool) -> Vec<&'static str> {
     let Ok(only) = std::env::var("METER_BENCH_ONLY") else {
         return if quick { QUICK_GROUPS.into() } else { GROUPS.into() };
     };
-    let group = GROUPS.into_iter().find(|group| *group == only);
-    vec![group.unwrap_or_else(|| panic!("METER_BENCH_ONLY: one of {}", GROUPS.join(", ")))]
+    let known = |only: &str| GROUPS.into_iter().find(|group| *group == only);
+    let group = |only| known(only).unwrap_or_else(|| panic!("METER_BENCH_ONLY: of {}", GROUPS.join(", ")));
+    only.split(',').map(group).collect()
 }
 
 /// The newest Redis 7.0, Redis 8.0, Redis and Valkey, as far as they are there.

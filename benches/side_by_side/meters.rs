@@ -76,6 +76,7 @@ const FUNCTION_PATH: &str = "function hit, path of 2";
 
 const RATIOS: &[(&str, &str)] = &[
     (HIT, HINCRBY),
+    (HIT_CAP_MONTH_30, HINCRBY),
     (HIT_AT, HINCRBY),
     (HIT, MULTI),
     (HIT, LUA_HIT),
