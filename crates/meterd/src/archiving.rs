@@ -8,7 +8,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tracing::{info, warn};
 
 use crate::archive::{Archive, Archiver, Options, Progress, shown};
-use crate::config::Config;
+use crate::config::{Config, NEVER};
 
 /// Before the first round, so that a start is not slowed down by it.
 const FIRST: Duration = Duration::from_secs(5);
@@ -50,6 +50,11 @@ impl Archiving {
             Ok(archive) => archive,
             Err(error) => return warn!("nothing is archived: {error}"),
         };
+        if config.archive.every == NEVER {
+            return info!("finished days stay in Redis: archive.every is never");
+        }
+        let every = humantime::format_duration(config.archive.every);
+        info!("finished days of all meters move from Redis to {}, every {every}", archive.shown());
         let mut ticks = interval_at(Instant::now() + FIRST.min(config.archive.every), config.archive.every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let rounds = async {

@@ -287,6 +287,21 @@ fn who_connects_and_says_nothing_or_too_little_is_let_go() {
 }
 
 #[test]
+fn an_archive_that_is_never_due_leaves_the_days_in_redis() {
+    let server = server(&[]);
+    server.connect().run("METER.HIT m AT 1660054277326");
+    let meterd = Meterd::with(&url(&server), "[archive]\nevery = \"never\"\n");
+    meterd.wait_until_ready();
+    eventually("it says so", || meterd.log().contains("finished days stay in Redis"));
+    let often = Meterd::with(&url(&server), "[archive]\nevery = \"1s\"\n");
+    assert_eq!(server.connect().counts("METER.DAYS m").len(), 1);
+    eventually("it is archived", || server.connect().counts("METER.DAYS m").is_empty());
+    assert!(often.log().contains("finished days of all meters move from Redis to SQLite"), "{}", often.log());
+    let wrong = Meterd::try_with(&url(&server), "[archive]\nevery = \"nie\"\n", &[]).err().expect("it does not start");
+    assert!(wrong.contains("10m, 1h or never"), "{wrong}");
+}
+
+#[test]
 fn numbers_that_no_service_can_have_are_refused_at_the_start() {
     let server = server(&[]);
     for (line, said) in [

@@ -14,7 +14,7 @@ use crate::say::say;
 pub fn check(file: Option<PathBuf>) -> Result<(), Error> {
     let file = file.unwrap_or_else(|| DEFAULT_FILE.into());
     if !Path::new(&file).exists() {
-        return Err(Error::in_file(&file, "there is no such file; without one, meterd runs with its defaults"));
+        return Err(Error::in_file(&file, "there is no such file"));
     }
     if file.is_dir() || gateway::is_yaml(&file) {
         Rules::read(&file, &Tallies::default())?;

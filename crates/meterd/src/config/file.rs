@@ -48,7 +48,7 @@ pub struct Archive {
     /// `sqlite:FILE`, `postgres://…` or `mysql://…`
     pub url: Option<String>,
     /// How often `meterd serve` archives.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "every")]
     pub every: Option<Duration>,
     /// How many replicas must have a batch before it is written; by default none.
     pub replicas: Option<u32>,
@@ -110,6 +110,11 @@ impl File {
             None => Error::in_file(path, error.message()),
         })
     }
+}
+
+fn every<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+    let text = String::deserialize(from)?;
+    super::every(&text).map(Some).map_err(serde::de::Error::custom)
 }
 
 fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {

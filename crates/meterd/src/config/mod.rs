@@ -19,6 +19,8 @@ use crate::token::Token;
 /// The file that is read when none is named.
 pub const DEFAULT_FILE: &str = "meterd.toml";
 
+/// Between two rounds of an archive that has none.
+pub const NEVER: Duration = Duration::MAX;
 /// The longest deadline.
 pub const MOST_DEADLINE: Duration = Duration::from_secs(3600);
 /// The longest time between two rounds of the archive.
@@ -76,12 +78,22 @@ pub struct ServeFlags {
     /// Where to listen
     #[arg(long, env = "METERD_LISTEN", value_name = "ADDR:PORT")]
     pub listen: Option<SocketAddr>,
-    /// How often to archive: 1h, 10m
-    #[arg(long, env = "METERD_ARCHIVE_EVERY", value_name = "TIME", value_parser = humantime::parse_duration)]
+    /// How often to archive: 1h, 10m, or never
+    #[arg(long, env = "METERD_ARCHIVE_EVERY", value_name = "TIME", value_parser = every)]
     pub archive_every: Option<Duration>,
     /// The rules of limits, a YAML file
     #[arg(long, env = "METERD_LIMITS", value_name = "FILE")]
     pub limits: Option<PathBuf>,
+}
+
+/// A time between two rounds, or `never`.
+fn every(text: &str) -> Result<Duration, String> {
+    match text {
+        "never" => Ok(NEVER),
+        text => {
+            humantime::parse_duration(text).map_err(|_| format!("\"{text}\" is no duration: write 10m, 1h or never"))
+        }
+    }
 }
 
 impl Config {
@@ -147,7 +159,7 @@ impl Config {
             ("archive.safe_within", self.archive.safe_within, MOST_DEADLINE),
             ("archive.every", self.archive.every, MOST_EVERY),
         ] {
-            if time > most {
+            if time > most && time != NEVER {
                 return Err(Error::new(format!("{name} is at most {}", humantime::format_duration(most))));
             }
         }
