@@ -1,15 +1,16 @@
-//! What only the server's main thread uses: commands, timers and events all run there, and a lock would cost a refused
-//! call a twentieth of its time.
+//! What only one thread at a time uses: commands, timers and events run on the server's main thread, or on a thread of
+//! another module that holds the server's lock. A lock of our own would cost a refused call a twentieth of its time.
 
 use std::cell::{Cell, UnsafeCell};
 
-/// A value that the main thread uses, in one place at a time.
+/// A value that the thread with the server's lock uses, in one place at a time.
 pub(crate) struct MainThread<T> {
     value: UnsafeCell<T>,
     is_in_use: Cell<bool>,
 }
 
-// SAFETY: the server runs every callback of a module on its main thread, and the module starts no thread.
+// SAFETY: the server runs each callback with its lock held, on its main thread, or on that of a module that has taken the
+// lock to call a command of ours; and this module starts no thread. So uses never overlap, and each sees the last one.
 unsafe impl<T: Send> Sync for MainThread<T> {}
 
 impl<T> MainThread<T> {
@@ -24,7 +25,7 @@ impl<T> MainThread<T> {
     pub(crate) fn with<R>(&self, use_it: impl FnOnce(&mut T) -> R) -> R {
         assert!(!self.is_in_use.replace(true), "a value is used twice at once");
         let in_use = InUse(&self.is_in_use);
-        // SAFETY: one thread, and `is_in_use` says that nothing else borrows the value.
+        // SAFETY: one thread at a time, and `is_in_use` says that nothing else borrows the value.
         let result = use_it(unsafe { &mut *self.value.get() });
         drop(in_use);
         result

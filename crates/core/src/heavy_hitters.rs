@@ -8,7 +8,7 @@
 //! An event for a key that has a counter is the common one: it hashes the key, adds one, and allocates and orders
 //! nothing. The lowest counter is searched only when another key needs one, by a hand that goes around like a clock's,
 //! from where it stopped. Counts only rise: the lowest count is known until the hand has been around once without
-//! finding it, and where many keys need counters, many counters have it.
+//! finding it, and where many keys need counters, many counters have it. A search goes around twice at most.
 
 use std::cmp::Reverse;
 

@@ -45,6 +45,11 @@ fn after_days(key: &[u8]) -> impl Iterator<Item = &[u8]> {
     key.windows(LEN).enumerate().filter(move |(_, part)| is_day(part)).map(|(at, _)| &key[at + LEN..])
 }
 
+/// The bytes of a name or a value of a query.
+pub fn from_query(text: &str) -> Vec<u8> {
+    if text.contains('+') { from_path(&text.replace('+', " ")) } else { from_path(text) }
+}
+
 /// What a glob pattern must say to mean these bytes and no others.
 pub fn glob(name: &[u8]) -> Vec<u8> {
     let escaped = name.iter().flat_map(|&byte| match byte {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use redis::aio::ConnectionLike;
-use redis::{Cmd, Pipeline, Value, from_redis_value};
+use redis::{Cmd, FromRedisValue, Pipeline, Value, from_redis_value};
 
 use super::archiver::Error;
 use super::glob::Glob;
@@ -90,20 +90,9 @@ async fn with_index<C: ConnectionLike + Send>(
     patience: Patience,
     names: Vec<Vec<u8>>,
 ) -> Result<Vec<Vec<u8>>, Error> {
-    let mut meters = Vec::new();
-    for names in names.chunks(COUNT) {
-        let mut pipeline = Pipeline::new();
-        for name in names {
-            pipeline.cmd("ZRANGE").arg(name).arg(0).arg(0).arg("WITHSCORES");
-        }
-        let firsts: Vec<Vec<(Vec<u8>, f64)>> = patience.redis(pipeline.query_async(redis)).await?;
-        for (name, first) in names.iter().zip(firsts) {
-            if first.first().is_some_and(|(member, score)| is_day(member, *score)) {
-                meters.push(name.clone());
-            }
-        }
-    }
-    Ok(meters)
+    let first = |name: &[u8]| redis::cmd("ZRANGE").arg(name).arg(0).arg(0).arg("WITHSCORES").to_owned();
+    let is_index = |first: &Vec<(Vec<u8>, f64)>| first.first().is_some_and(|(member, score)| is_day(member, *score));
+    those(redis, patience, names, first, is_index).await
 }
 
 /// Those that have the id of a batch; a hash of that name may be another program's.
@@ -112,17 +101,29 @@ async fn with_id<C: ConnectionLike + Send>(
     patience: Patience,
     names: Vec<Vec<u8>>,
 ) -> Result<Vec<Vec<u8>>, Error> {
-    let mut batches = Vec::new();
+    let id = |name: &[u8]| redis::cmd("HGET").arg(name).arg("id").to_owned();
+    let is_batch = |id: &Option<Vec<u8>>| id.as_deref().is_some_and(is_batch_id);
+    those(redis, patience, names, id, is_batch).await
+}
+
+/// The names whose replies to a command are as wanted.
+async fn those<C: ConnectionLike + Send, T: FromRedisValue>(
+    redis: &mut C,
+    patience: Patience,
+    names: Vec<Vec<u8>>,
+    command: impl Fn(&[u8]) -> Cmd,
+    is_wanted: impl Fn(&T) -> bool,
+) -> Result<Vec<Vec<u8>>, Error> {
+    let mut wanted = Vec::new();
     for names in names.chunks(COUNT) {
         let mut pipeline = Pipeline::new();
         for name in names {
-            pipeline.cmd("HGET").arg(name).arg("id");
+            pipeline.add_command(command(name));
         }
-        let ids: Vec<Option<Vec<u8>>> = patience.redis(pipeline.query_async(redis)).await?;
-        let found = names.iter().zip(ids).filter(|(_, id)| id.as_deref().is_some_and(is_batch_id));
-        batches.extend(found.map(|(name, _)| name.clone()));
+        let replies: Vec<T> = patience.redis(pipeline.query_async(redis)).await?;
+        wanted.extend(names.iter().zip(&replies).filter(|(_, reply)| is_wanted(reply)).map(|(name, _)| name.clone()));
     }
-    Ok(batches)
+    Ok(wanted)
 }
 
 /// Whether a member of a sorted set is a day in a meter's index.

@@ -154,12 +154,13 @@ impl Config {
         if self.archive.every.is_zero() || self.deadline.is_zero() || self.in_flight == 0 {
             return Err(Error::new("deadline, in_flight and archive.every must be more than zero"));
         }
+        let every = Some(self.archive.every).filter(|&every| every != NEVER).unwrap_or_default();
         for (name, time, most) in [
             ("deadline", self.deadline, MOST_DEADLINE),
             ("archive.safe_within", self.archive.safe_within, MOST_DEADLINE),
-            ("archive.every", self.archive.every, MOST_EVERY),
+            ("archive.every", every, MOST_EVERY),
         ] {
-            if time > most && time != NEVER {
+            if time > most {
                 return Err(Error::new(format!("{name} is at most {}", humantime::format_duration(most))));
             }
         }

@@ -1,11 +1,8 @@
 //! Descriptors as a query of HTTP has them: `name=value&country=de/user=u`.
 
-use std::borrow::Cow;
-
-use percent_encoding::percent_decode_str;
-
 use super::request::Descriptor;
 use super::rules::Domain;
+use crate::name::from_query;
 
 /// A parameter that means something else than a descriptor.
 pub type Reserved = (&'static str, Option<String>);
@@ -64,6 +61,6 @@ fn entries(domain: Option<&Domain>, name: String, value: &str) -> Vec<(String, S
 }
 
 fn decoded(text: &str) -> String {
-    let text = if text.contains('+') { Cow::Owned(text.replace('+', " ")) } else { Cow::Borrowed(text) };
-    percent_decode_str(&text).decode_utf8_lossy().into_owned()
+    let bytes = from_query(text);
+    String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }

@@ -9,7 +9,7 @@ use redis_meter_core::calendar::{Day, day_and_hour};
 use redis_meter_core::time::Millis;
 
 use super::problem::Problem;
-use crate::name;
+use crate::name::from_query;
 
 /// How long a body may take to arrive.
 const BODY_TIME: Duration = Duration::from_secs(10);
@@ -42,7 +42,7 @@ impl Query {
         let pairs: Vec<(String, Vec<u8>)> = pairs
             .map(|pair| {
                 let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-                (String::from_utf8_lossy(&decoded(name)).into_owned(), decoded(value))
+                (String::from_utf8_lossy(&from_query(name)).into_owned(), from_query(value))
             })
             .collect();
         match pairs.iter().find(|(name, _)| !known.contains(&name.as_str())) {
@@ -96,11 +96,6 @@ impl Query {
     pub(super) fn all(&self, name: &str) -> impl Iterator<Item = &[u8]> {
         self.0.iter().filter(move |(other, _)| other == name).map(|(_, value)| value.as_slice())
     }
-}
-
-/// The bytes of a name or a value of a query: names of meters and members need not be UTF-8.
-fn decoded(text: &str) -> Vec<u8> {
-    name::from_path(&text.replace('+', " "))
 }
 
 /// Milliseconds since the epoch, by this machine's clock.
