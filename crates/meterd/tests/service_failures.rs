@@ -244,8 +244,10 @@ fn a_file_that_goes_or_loses_its_tokens_lets_nobody_in() {
     let token =
         std::process::Command::new(env!("CARGO_BIN_EXE_meterd")).args(["token", "new", "--role", "hit"]).output();
     let token = String::from_utf8(token.expect("meterd").stdout).expect("UTF-8");
-    let token = token[token.find("[[token]]").expect("lines for the file")..].to_owned();
-    let meterd = Meterd::try_with(&url(&server), &token, &["--listen", "0.0.0.0:0"]).expect("it starts");
+    let token = &token[token.find("[[token]]").expect("lines for the file")..];
+    // The address stands in the file too, so that one without it would do for a start.
+    let text = format!("listen = \"0.0.0.0:0\"\n{token}");
+    let meterd = Meterd::try_with(&url(&server), &text, &[]).expect("it starts");
     eventually("it is connected", || meterd.log().contains("connected"));
     let file = meterd.file();
     let told = |n: usize| meterd.log().matches("not reloaded").count() >= n;
@@ -261,9 +263,14 @@ fn a_file_that_goes_or_loses_its_tokens_lets_nobody_in() {
         eventually("it is told", || told(n + 1));
         assert_eq!(meterd.post("/v1/hits", HIT).status, 401);
     }
-    fs::write(&file, &token).expect("written");
+    fs::write(&file, &text).expect("written");
     eventually("it is read again", || meterd.log().contains("configuration reloaded"));
     assert_eq!(meterd.post("/v1/hits", HIT).status, 401);
+    // On this machine alone it could do without tokens; a file that goes has not said so.
+    let own = Meterd::with(&url(&server), token);
+    fs::remove_file(own.file()).expect("removed");
+    eventually("it is told", || own.log().contains("not reloaded"));
+    assert_eq!(own.post("/v1/hits", HIT).status, 401);
 }
 
 #[test]

@@ -41,9 +41,10 @@ impl Meterd {
         let folder = tempfile::Builder::new().prefix("meterd-").tempdir().expect("a folder");
         fs::write(folder.path().join("meterd.toml"), file).expect("written");
         let log = fs::File::create(folder.path().join("log")).expect("a log");
+        let has_address = arguments.contains(&"--listen") || file.contains("listen = ");
         let child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", env!("CARGO_BIN_EXE_meterd"), "serve", "--redis", redis])
-            .args(if arguments.contains(&"--listen") { &[][..] } else { &["--listen", "127.0.0.1:0"] })
+            .args(if has_address { &[][..] } else { &["--listen", "127.0.0.1:0"] })
             .args(arguments)
             .current_dir(folder.path())
             .stdin(Stdio::null())
