@@ -144,12 +144,9 @@ fn every_change_invalidates_client_side_caches_of_a_meter() {
         let mut redis = server.connect();
         redis.run(&format!("METER.HIT m AT {AT}"));
         redis.run("HSET m:day:20220701 day 1 5 1");
-        let address = format!("redis://127.0.0.1:{}/?protocol=resp3", server.port);
         let (sender, told) = std::sync::mpsc::channel();
-        let client = redis::Client::open(address).expect("an address");
-        let mut connection = client.get_connection().expect("a connection");
-        connection.set_push_sender(sender);
-        let mut cacher = Client(connection);
+        let mut cacher = server.connect_resp3();
+        cacher.0.send_pushes_to(sender);
         cacher.run("CLIENT TRACKING on");
         let mut is_replicating = |redis: &mut Client, line: &str| {
             cacher.run("METER.KPI m DAY 20220809");

@@ -182,19 +182,12 @@ impl Cluster {
     }
 }
 
-fn connect_to(port: u16) -> Option<Client> {
-    let client = redis::Client::open(format!("redis://127.0.0.1:{port}/?protocol=resp2")).expect("an address");
-    let connection = client.get_connection_with_timeout(PATIENCE).ok()?;
-    connection.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-    Some(Client(connection))
-}
-
 /// Connects to the node that serves an owner's keys, as soon as there is one, and its port.
 fn connect_to_owner(ports: &[u16], owner: &str) -> (u16, Client) {
     let start = Instant::now();
     while start.elapsed() < 2 * PATIENCE {
         for &port in ports {
-            if let Some(mut redis) = connect_to(port)
+            if let Some(mut redis) = Client::to(port).ok()
                 && redis.try_run(&format!("GET {owner}:nothing")).is_ok()
             {
                 return (port, redis);

@@ -597,9 +597,7 @@ impl Trial {
 /// The reply to a hit, or `None` if it did not come, because the server or the connection failed.
 fn send(hit: &Hit, redis: &mut Option<Client>, port: u16) -> Option<Result<[i64; 3], String>> {
     if redis.is_none() {
-        let client = redis::Client::open(format!("redis://127.0.0.1:{port}/")).expect("an address");
-        *redis = client.get_connection().ok().map(Client);
-        let _ = redis.as_ref().map(|redis| redis.0.set_read_timeout(Some(PATIENCE)));
+        *redis = Client::to(port).ok();
     }
     let answer = redis.as_mut().map(|redis| hit.send(redis));
     match answer {

@@ -102,10 +102,7 @@ struct Told {
 /// A connection to the one of these servers that accepts writes.
 fn writable(ports: &[u16]) -> Option<Client> {
     ports.iter().find_map(|port| {
-        let client = redis::Client::open(format!("redis://127.0.0.1:{port}/?protocol=resp2")).ok()?;
-        let connection = client.get_connection().ok()?;
-        connection.set_read_timeout(Some(PATIENCE)).ok()?;
-        let mut client = Client(connection);
+        let mut client = Client::to(*port).ok()?;
         client.try_run("CELL.THROTTLE nothing 0 1 60 0").is_ok().then_some(client)
     })
 }

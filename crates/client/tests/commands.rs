@@ -22,11 +22,18 @@ where
     command.query(redis).unwrap_or_else(|error| panic!("{error}"))
 }
 
+/// One of RESP2, one of RESP3.
+fn connections(server: &Server) -> [Connection; 2] {
+    ["resp2", "resp3"].map(|protocol| {
+        let url = format!("redis://127.0.0.1:{}/?protocol={protocol}", server.port);
+        redis::Client::open(url).and_then(|client| client.get_connection()).expect("a connection")
+    })
+}
+
 #[test]
 fn meters_over_both_protocols() {
     on_every_server(|server| {
-        for (round, mut client) in [server.connect(), server.connect_resp3()].into_iter().enumerate() {
-            let redis = &mut client.0;
+        for (round, redis) in connections(server).iter_mut().enumerate() {
             let key = [b"m\xff".as_slice(), &[b'0' + u8::try_from(round).expect("small")]].concat();
             let hit = || Hit::new(&key).at(AT);
             let full = hit().by(2).path([&b"a\0"[..], b"b"]).path(["de"]).unique("u").cap(Cap::Month(5));
@@ -91,8 +98,7 @@ fn meters_over_both_protocols() {
 #[test]
 fn limiters_over_both_protocols() {
     on_every_server(|server| {
-        for (round, mut client) in [server.connect(), server.connect_resp3()].into_iter().enumerate() {
-            let redis = &mut client.0;
+        for (round, redis) in connections(server).iter_mut().enumerate() {
             let key = |name: &str| format!("{name}{round}");
             let throttle = || Throttle::new(key("t"), 2, 10, HOUR);
             let taken = run(redis, &throttle().quantity(2));

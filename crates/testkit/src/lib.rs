@@ -20,12 +20,15 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+pub use connection::Connection;
+use redis::ConnectionLike;
 pub use redis::Value;
 pub use stored::{StoredKey, assert_same, stored_keys};
 
 pub mod blocked;
 pub mod catalogue;
 pub mod cluster;
+mod connection;
 pub mod database;
 pub mod ledger;
 pub mod load;
@@ -35,8 +38,9 @@ pub mod sentinel;
 pub mod spread;
 mod stored;
 
-/// How long a server may take for something that it should do at once.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a server may take for something that it should do at once. A virtual machine may stand still for half a
+/// minute, while its clock goes on.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A server program.
 #[derive(Clone, Debug)]
@@ -324,20 +328,18 @@ impl Server {
 
     /// A new connection that speaks RESP2.
     pub fn connect(&self) -> Client {
-        self.connect_with("resp2")
+        Client(self.open())
     }
 
     /// A new connection that speaks RESP3.
     pub fn connect_resp3(&self) -> Client {
-        self.connect_with("resp3")
+        let mut connection = self.open();
+        connection.speak_resp3().expect("RESP3");
+        Client(connection)
     }
 
-    fn connect_with(&self, protocol: &str) -> Client {
-        let address = format!("redis://127.0.0.1:{}/?protocol={protocol}", self.port);
-        let client = redis::Client::open(address).expect("an address");
-        let connection = client.get_connection().expect("a connection");
-        connection.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        Client(connection)
+    fn open(&self) -> Connection {
+        Connection::open(self.port, PATIENCE).expect("a connection")
     }
 
     /// The commands in the server's append-only file since it began, without SELECT; needs `--appendonly yes`.
@@ -380,8 +382,8 @@ impl Server {
     /// Panics if the process has ended, or writes the report of its crash.
     #[track_caller]
     pub fn assert_alive(&mut self, after: &str) {
-        let mut redis = redis::Client::open(format!("redis://127.0.0.1:{}/", self.port)).expect("an address");
-        let mut answers = || redis::cmd("PING").query::<String>(&mut redis).is_ok() && crash(&self.log()).is_none();
+        let pong = || Client::to(self.port).and_then(|mut redis| redis.try_run("PING"));
+        let answers = || pong().is_ok() && crash(&self.log()).is_none();
         if !answers() {
             // Its report may not be finished.
             thread::sleep(Duration::from_millis(300));
@@ -409,8 +411,7 @@ impl Server {
             if !self.is_alive() {
                 return false;
             }
-            let client = redis::Client::open(format!("redis://127.0.0.1:{}/", self.port)).expect("an address");
-            let pong = client.get_connection().and_then(|mut c| redis::cmd("PING").query::<String>(&mut c));
+            let pong = Client::to(self.port).and_then(|mut redis| redis.try_run("PING"));
             if pong.is_ok() && self.is_alive() {
                 return true;
             }
@@ -572,15 +573,12 @@ pub fn date(ms: i64) -> String {
 }
 
 /// A connection.
-pub struct Client(pub redis::Connection);
+pub struct Client(pub Connection);
 
 impl Client {
     /// A connection to a port of this machine, where a server may be missing.
     pub fn to(port: u16) -> Result<Self, String> {
-        let client = redis::Client::open(format!("redis://127.0.0.1:{port}/")).map_err(|error| error.to_string())?;
-        let connection = client.get_connection().map_err(|error| error.to_string())?;
-        connection.set_read_timeout(Some(PATIENCE)).map_err(|error| error.to_string())?;
-        Ok(Self(connection))
+        Connection::open(port, PATIENCE).map(Self).map_err(|error| error.to_string())
     }
 
     /// Runs a command whose words are separated by blanks. Panics on an error.
@@ -600,25 +598,11 @@ impl Client {
         for word in words {
             command.arg(*word);
         }
-        let sent = self.0.send_packed_command(&command.get_packed_command());
-        let value = sent.and_then(|()| self.receive()).and_then(Value::extract_error);
+        let value = self.0.req_command(&command).and_then(Value::extract_error);
         value.map_err(|error| match error.code() {
             Some(code) => format!("{code} {}", error.detail().unwrap_or_default()),
             None => error.to_string(),
         })
-    }
-
-    /// The next reply. A read with a time-out may be interrupted where one without is restarted by the kernel.
-    fn receive(&mut self) -> redis::RedisResult<Value> {
-        loop {
-            let reply = self.0.recv_response();
-            let is_interrupted = |error: &redis::RedisError| error.to_string().contains("os error 4)");
-            // A push was sent on to the one who listens.
-            let is_push = matches!(reply, Ok(Value::Push { .. }));
-            if !is_push && !reply.as_ref().is_err_and(is_interrupted) {
-                return reply;
-            }
-        }
     }
 
     /// The error that a command returns. Panics if it succeeds.
