@@ -180,7 +180,8 @@ fn errors_name_the_argument_and_the_remedy() {
             ("CELL.WINDOW u 1 60 BLOCK", "ERR BLOCK needs a value: [BLOCK seconds] [PARTIAL] [MS]"),
             ("CELL.WINDOW u 1 60 BLOCK 0", "ERR BLOCK must be more than 0 seconds, not '0'"),
             ("CELL.WINDOW u 1 60 BLOCK 1 BLOCK 2", "ERR BLOCK is given twice"),
-            ("CELL.LOG u 1 60 BLOCK 1", "ERR quantity must be a 64-bit integer, not 'BLOCK'"),
+            ("CELL.LOG u 1 60 BLOCK 1", "ERR unknown option 'BLOCK': the options are [PARTIAL] [MS]"),
+            ("CELL.WINDOW u 1 60 BLOK 1", "ERR unknown option 'BLOK': the options are [BLOCK seconds] [PARTIAL] [MS]"),
             ("CELL.LOG u 1 60 1 BLOCK 1", "ERR unknown option 'BLOCK': the options are [PARTIAL] [MS]"),
             ("CELL.LOG u 1 60 1.5", "ERR quantity must be a 64-bit integer, not '1.5'"),
             (

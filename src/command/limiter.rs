@@ -148,9 +148,8 @@ impl<'a, L: Limiter> Request<'a, L> {
         let (key, rest) = arguments.split_first().ok_or(Error::Arity)?;
         let (numbers, rest) = rest.split_at_checked(L::NUMBERS).ok_or(Error::Arity)?;
         let mut policy = L::policy(numbers)?;
-        // A word that is an option is one; anything else in this place is the quantity.
         let (quantity, options) = match rest {
-            [first, options @ ..] if !is_option::<L>(*first) => (parse_quantity(*first)?, options),
+            [first, options @ ..] if !is_option(*first) => (parse_quantity(*first)?, options),
             options => (1, options),
         };
         let (mut unit, mut partial) = (None, None);
@@ -192,11 +191,10 @@ impl<'a, L: Limiter> Request<'a, L> {
     }
 }
 
-/// Whether a word in the place of the quantity is an option: quantities do not begin with a letter.
+/// Whether a word in the place of the quantity is an option, known or not: quantities do not begin with a letter.
 #[inline(always)]
-fn is_option<L: Limiter>(word: Str<'_>) -> bool {
+fn is_option(word: Str<'_>) -> bool {
     word.bytes().first().is_some_and(u8::is_ascii_alphabetic)
-        && L::OPTIONS.split([' ', '[', ']', '|']).any(|keyword| !keyword.is_empty() && is_keyword(word, keyword))
 }
 
 #[cold]
