@@ -178,9 +178,25 @@ impl Gateway {
         self.redis.kill();
         eventually("it is noticed", || self.meterd.get("/readyz").status == 503);
         self.refuses_at_once(without_redis);
+        self.on_error_allows();
         self.meterd.kill();
         self.refuses_at_once(without_meterd);
         assert!(self.child.try_wait().expect("a status").is_none());
+    }
+
+    /// While Redis is down, rules that say so let everything pass, and tell nothing of limits.
+    fn on_error_allows(&self) {
+        let limits = self.folder.path().join("limits.yaml");
+        let rules = fs::read_to_string(&limits).expect("the rules");
+        assert!(rules.contains("on_error: deny"), "{rules}");
+        fs::write(&limits, rules.replace("on_error: deny", "on_error: allow")).expect("written");
+        eventually("the rules are read", || self.ask("k").status == 200);
+        let before = self.upstream.requests();
+        let made_up = [("X-Api-Key", "k"), ("RateLimit", "\"api_key\";r=9;t=1"), ("Connection", "close")];
+        let reply = Connection::open(self.port).send("GET", "/", &made_up, b"");
+        assert_eq!((reply.status, reply.body.as_str()), (200, "hello"), "{reply:?}");
+        assert_eq!((reply.header("ratelimit"), reply.header("ratelimit-policy")), (None, None), "{reply:?}");
+        assert_eq!(self.upstream.requests(), before + 1);
     }
 
     fn refuses_at_once(&self, status: u16) {

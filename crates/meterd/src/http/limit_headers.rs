@@ -16,6 +16,10 @@ const MOST: u64 = 999_999_999_999_999;
 
 /// Names and values, for HTTP and for gRPC.
 pub(super) fn headers(decision: &Decision, style: Headers) -> Vec<(&'static str, String)> {
+    // Nothing is known of a limit that could not be asked.
+    if decision.failure.is_some() {
+        return Vec::new();
+    }
     let mut headers = match style {
         Headers::Draft10 => draft_10(&decision.statuses),
         Headers::Draft03 => of_tightest(decision, ["ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"], true),

@@ -193,8 +193,8 @@ impl Connection {
         let mut headers = Vec::new();
         loop {
             let line = self.try_line()?;
-            let Some((name, value)) = line.trim_end().split_once(": ") else { break };
-            headers.push((name.to_lowercase(), value.to_owned()));
+            let Some((name, value)) = line.split_once(':') else { break };
+            headers.push((name.to_lowercase(), value.trim().to_owned()));
         }
         let mut reply = Reply { status: code, headers, body: String::new() };
         let length = reply.header("content-length").map_or(0, |length| length.parse().expect("a length"));
