@@ -3,6 +3,7 @@
 
 mod service;
 
+use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -26,7 +27,11 @@ fn run(command: &mut Command) {
 #[test]
 fn the_page_shows_what_moves_and_asks_nobody_else() {
     let server = server(&[]);
-    let meterd = Meterd::start(&server);
+    let rules = server.folder.path().join("limits.yaml");
+    let rule = "  - key: login\n    rate_limit: { algorithm: window, period: 1h, limit: 2 }\n";
+    fs::write(&rules, format!("domain: shop\ndescriptors:\n{rule}")).expect("written");
+    let url = format!("redis://127.0.0.1:{}", server.port);
+    let meterd = Meterd::try_with(&url, "", &["--limits", rules.to_str().expect("a path")]).expect("meterd");
     meterd.wait_until_ready();
     let script = testkit::root().join("crates/meterd/tests/page/page.test.mjs");
     run(Command::new("timeout")

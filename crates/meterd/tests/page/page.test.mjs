@@ -124,6 +124,30 @@ test("limits: who is refused, and a key looked up without taking", async () => {
   await close();
 });
 
+test("limits: the rules are asked, and nothing is taken", async () => {
+  const { page, close } = await open("#/limits");
+  const ask = async (domain, descriptors) => {
+    await page.locator("#dry-run [name=domain]").fill(domain);
+    await page.locator("#dry-run [name=descriptors]").fill(descriptors);
+    await page.getByRole("button", { name: "Ask" }).click();
+  };
+  const told = (text) => page.locator("#decision p", { hasText: text }).waitFor({ timeout: 5000 });
+  const keys = await redis.dbsize();
+  for (let round = 0; round < 3; round++) {
+    await ask("shop", "login=ann&other=x");
+    await told("It would pass");
+    await told("login=ann: login, window, 2 per 3600 s, then 1 are left");
+    await told("other=x meets no rule");
+  }
+  assert.equal(await redis.dbsize(), keys);
+  for (let round = 0; round < 2; round++) assert.equal((await fetch(`${url}/check/shop?login=ann`)).status, 200);
+  await ask("shop", "login=ann");
+  await told("Refused");
+  await told(/login=ann: .* refuses, retry after [\d,]+ s/);
+  assert.equal((await fetch(`${url}/check/shop?login=bob`)).status, 200);
+  await close();
+});
+
 test("archive: what waits, and what was archived", async () => {
   const { page, close } = await open("#/archive");
   await page.locator("#waiting tbody tr, #batches tbody tr", { hasText: "api:requests" }).first().waitFor();

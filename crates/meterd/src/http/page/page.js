@@ -597,7 +597,8 @@ const decided = ({ entries, rule, unlimited, limit, period, algorithm, limited, 
   const name = entries.map((entry) => entry.join("=")).join("/");
   if (!rule) return `${name} meets no rule`;
   if (unlimited) return `${name}: ${rule}, unlimited`;
-  const left = limited ? `refuses, retry after ${verdict.retry_after ?? "?"} s` : `then ${verdict.remaining} are left`;
+  const refuses = () => (verdict.retry_after === null ? "always refuses" : `refuses, retry after ${seconds(verdict.retry_after)}`);
+  const left = limited ? refuses() : `then ${verdict.remaining} are left`;
   return `${name}: ${rule}, ${algorithm}, ${limit} per ${period} s, ${left}`;
 };
 $("dry-run").addEventListener("submit", async (event) => {
