@@ -31,7 +31,29 @@ impl Error {
         let line = text.bytes().take(byte).filter(|&byte| byte == b'\n').count() + 1;
         Self { place: Some((file.to_owned(), Some(line))), message: message.into() }
     }
+
+    /// The same, of what the library that parsed a file found.
+    pub fn in_plain_words(mut self) -> Self {
+        for (theirs, ours) in PLAIN {
+            self.message = self.message.replace(theirs, ours);
+        }
+        self
+    }
 }
+
+/// Types of Rust, and what one writes for them.
+const PLAIN: [(&str, &str); 10] = [
+    ("expected usize", "expected a whole number of at least 0"),
+    ("expected u64", "expected a whole number of at least 0"),
+    ("expected u32", "expected a whole number of at least 0"),
+    ("invalid u64", "expected a whole number of at least 0"),
+    ("invalid u32", "expected a whole number of at least 0"),
+    ("expected struct Archive", "expected a table: [archive]"),
+    ("expected sequence start", "expected a list: lines that begin with -"),
+    ("expected mapping start", "expected fields, such as  domain: name"),
+    ("expected a sequence", "expected a list"),
+    ("expected path string", "expected the path of a file, in quotes"),
+];
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -19,6 +19,7 @@ pub struct File {
     /// The server's URL.
     pub redis: Option<Target>,
     /// Where HTTP is served.
+    #[serde(deserialize_with = "address")]
     pub listen: Option<SocketAddr>,
     /// How long a call to Redis or SQL may take.
     #[serde(deserialize_with = "duration")]
@@ -106,7 +107,7 @@ impl File {
     pub fn read(path: &Path) -> Result<Self, Error> {
         let text = fs::read_to_string(path).map_err(|error| Error::in_file(path, format!("not readable: {error}")))?;
         toml::from_str(&text).map_err(|error| match error.span() {
-            Some(span) => Error::at(path, &text, span.start, error.message()),
+            Some(span) => Error::at(path, &text, span.start, error.message()).in_plain_words(),
             None => Error::in_file(path, error.message()),
         })
     }
@@ -115,6 +116,11 @@ impl File {
 fn every<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
     let text = String::deserialize(from)?;
     super::every(&text).map(Some).map_err(serde::de::Error::custom)
+}
+
+fn address<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SocketAddr>, D::Error> {
+    let text = String::deserialize(from)?;
+    super::address(&text).map(Some).map_err(serde::de::Error::custom)
 }
 
 fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {

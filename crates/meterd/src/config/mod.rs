@@ -76,7 +76,7 @@ pub struct Archive {
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct ServeFlags {
     /// Where to listen
-    #[arg(long, env = "METERD_LISTEN", value_name = "ADDR:PORT")]
+    #[arg(long, env = "METERD_LISTEN", value_name = "ADDR:PORT", value_parser = address)]
     pub listen: Option<SocketAddr>,
     /// How often to archive: 1h, 10m, or never
     #[arg(long, env = "METERD_ARCHIVE_EVERY", value_name = "TIME", value_parser = every)]
@@ -84,6 +84,12 @@ pub struct ServeFlags {
     /// The rules of limits, a YAML file
     #[arg(long, env = "METERD_LIMITS", value_name = "FILE")]
     pub limits: Option<PathBuf>,
+}
+
+/// An address of this machine.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let no_address = "is no address to listen on: write an IP address and a port, such as 127.0.0.1:8080 or [::1]:8080";
+    text.parse().map_err(|_| format!("\"{text}\" {no_address}"))
 }
 
 /// A time between two rounds, or `never`.

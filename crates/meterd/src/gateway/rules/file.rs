@@ -138,8 +138,8 @@ pub(super) fn read(file: &Path) -> Result<Vec<Document>, Error> {
         // The library's sentence ends with its place, which stands at the head here.
         let message = message.split(" at line ").next().unwrap_or(&message).to_owned();
         match error.location().filter(|place| place.line() > 0) {
-            Some(place) => Error::on_line(file, place.line(), message),
-            None => Error::in_file(file, message),
+            Some(place) => Error::on_line(file, place.line(), message).in_plain_words(),
+            None => Error::in_file(file, message).in_plain_words(),
         }
     })?;
     match documents.is_empty() {
