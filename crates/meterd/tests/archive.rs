@@ -292,6 +292,10 @@ fn archived_until_a_date() {
     assert_eq!(redis.counts("METER.DAYS shop").len(), 2);
     let error = fails(&server, &archive, &["archive", "--once", "--before", "yesterday", "shop"]);
     assert!(error.contains("yesterday"), "{error}");
+    let again = run(&server, &archive, &["archive", "--once", "--before", "2022-08-11", "shop"]);
+    assert_eq!(again, "nothing to archive: no finished day of shop is in Redis\n");
+    let mistyped = run(&server, &archive, &["archive", "--once", "shpo"]);
+    assert_eq!(mistyped, "nothing to archive: no finished day of shpo is in Redis\n");
 }
 
 #[test]

@@ -37,14 +37,19 @@ pub(super) async fn run(arguments: Arguments, config: Config) -> Result<ExitCode
     let mut end = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
     loop {
         let round = round(&config, &archive, &options, &patterns);
-        let is_complete = tokio::select! {
+        let archived = tokio::select! {
             // Killed in the middle nothing is lost either; this says so to whoever stops it.
             _ = end.recv() => return Ok(ExitCode::SUCCESS),
             _ = tokio::signal::ctrl_c() => return Ok(ExitCode::from(130)),
-            is_complete = round => is_complete,
+            archived = round => archived,
         };
         if arguments.once {
-            return Ok(if is_complete { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+            if archived == Some(0) {
+                // Silence would look the same for a name that is mistyped.
+                let names: Vec<_> = patterns.iter().map(|pattern| shown(pattern)).collect();
+                say!("nothing to archive: no finished day of {} is in Redis", names.join(", "));
+            }
+            return Ok(if archived.is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         tokio::select! {
             _ = end.recv() => return Ok(ExitCode::SUCCESS),
@@ -54,8 +59,8 @@ pub(super) async fn run(arguments: Arguments, config: Config) -> Result<ExitCode
     }
 }
 
-/// Archives all meters that match; whether nothing went wrong.
-async fn round(config: &Config, archive: &Archive, options: &Options, patterns: &[Vec<u8>]) -> bool {
+/// Archives all meters that match; returns the number of batches, or `None` if something went wrong.
+async fn round(config: &Config, archive: &Archive, options: &Options, patterns: &[Vec<u8>]) -> Option<u64> {
     let mut archiver = Archiver::new(&config.redis, archive, options.clone());
     let opened = archiver.open_archive().await;
     let found = match opened {
@@ -66,15 +71,16 @@ async fn round(config: &Config, archive: &Archive, options: &Options, patterns: 
         Ok(meters) => meters,
         Err(error) => {
             eprintln!("meterd: {error}");
-            return false;
+            return None;
         }
     };
-    let (mut is_complete, mut bar) = (true, Bar::new());
+    let (mut batches, mut is_complete, mut bar) = (0, true, Bar::new());
     for meter in meters {
         let start = Instant::now();
         match archiver.archive(&meter, &mut bar).await {
             Ok(done) if done.batches == 0 => {}
             Ok(done) => {
+                batches += done.batches;
                 let seconds = start.elapsed().max(Duration::from_micros(1)).as_secs_f64();
                 say!(
                     "{}: {} with {} to {} in {seconds:.1} s",
@@ -88,12 +94,12 @@ async fn round(config: &Config, archive: &Archive, options: &Options, patterns: 
                 eprintln!("meterd: {}: {error}", shown(&meter));
                 is_complete = false;
                 if error.is_general() {
-                    return false;
+                    return None;
                 }
             }
         }
     }
-    is_complete
+    is_complete.then_some(batches)
 }
 
 fn count(n: u64, one: &str, many: &str) -> String {
