@@ -151,7 +151,8 @@ fn keys_that_were_there_before_their_day_expire_with_it() {
 fn an_index_that_once_named_a_day_without_expiry_expires_again() {
     on_every_program(|program| {
         let mut keeper = Keeper::start(program, 0);
-        let (today, earlier) = (now_ms(), now_ms() - 2 * DAY_MS);
+        let today = now_ms();
+        let earlier = today - 2 * DAY_MS;
         let mut redis = keeper.server.connect();
         redis.run(&format!("METER.HIT m AT {earlier}"));
         redis.run(&format!("METER.HIT m AT {today}"));

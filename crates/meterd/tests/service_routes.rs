@@ -160,7 +160,8 @@ fn an_event_counts_once_however_it_is_sent_and_a_cap_says_what_remains() {
         let meterd = Meterd::start(server);
         meterd.wait_until_ready();
         // Yesterday at 14:11:17 UTC; ids of events are forgotten after a week.
-        let midnight = now_ms() - now_ms() % 86_400_000 - 86_400_000;
+        let now = now_ms();
+        let midnight = now - now % 86_400_000 - 86_400_000;
         let (at, day) = (midnight + 51_077_326, date(midnight));
         let day = format!("{}-{}-{}", &day[..4], &day[4..6], &day[6..]);
         let hit = json!({"meter": "m", "at": at, "event_id": "e1", "caps": [{"month": 3}, {"day": 5}]});

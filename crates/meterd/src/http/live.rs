@@ -207,7 +207,8 @@ async fn next(receiver: &mut broadcast::Receiver<Arc<Vec<Moved>>>, access: &Acce
         };
         let visible: Vec<Value> = moved.iter().filter(|moved| access.reaches(&moved.key)).map(shown).collect();
         if !visible.is_empty() {
-            let event = json!({"at": now_ms(), "day": day_of(now_ms()).map(digits), "meters": visible});
+            let now = now_ms();
+            let event = json!({"at": now, "day": day_of(now).map(digits), "meters": visible});
             return Some(Bytes::from(format!("event: moved\ndata: {event}\n\n")));
         }
     }
