@@ -241,10 +241,10 @@ fn errors_name_the_argument_and_the_remedy() {
             ("5 1000000001 1", "ERR count per period must be at most 1000000000 a second"),
             ("5 10 60 1.5", "ERR quantity must be a 64-bit integer, not '1.5'"),
             ("5 10 60 +1", "ERR quantity must be a 64-bit integer, not '+1'"),
-            ("5 10 60 SEC", "ERR unknown option 'SEC': the options are [PARTIAL] [MS]"),
-            ("5 10 60 1 SEC", "ERR unknown option 'SEC': the options are [PARTIAL] [MS]"),
+            ("5 10 60 SEC", "ERR unknown option 'SEC': the options are [quantity] [PARTIAL] [MS]"),
+            ("5 10 60 1 SEC", "ERR unknown option 'SEC': the options are [quantity] [PARTIAL] [MS]"),
             ("5 10 60 MS MS", "ERR MS is given twice"),
-            ("5 10 60 MS 1", "ERR unknown option '1': the options are [PARTIAL] [MS]"),
+            ("5 10 60 MS 1", "ERR unknown option '1': the options are [quantity] [PARTIAL] [MS]"),
             (
                 "9223372036854775807 1 1",
                 "ERR the limiter would reach beyond the year 2262: ask for fewer cells at once, or a shorter period",

@@ -64,7 +64,7 @@ impl Limiter for CellQuota {
     const NAME: &'static str = "CELL.QUOTA";
     const RO_NAME: &'static CStr = c"cell.quota_ro";
     const NUMBERS: usize = 2;
-    const OPTIONS: &'static str = "[ANCHOR date] [OFFSET +hh:mm|-hh:mm] [PARTIAL] [MS]";
+    const OPTIONS: &'static str = "[quantity] [ANCHOR date] [OFFSET +hh:mm|-hh:mm] [PARTIAL] [MS]";
 
     type Policy = Request;
     type State<'a, A: Access> = StoredWindow<'a, A>;

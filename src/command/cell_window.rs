@@ -43,7 +43,7 @@ impl Limiter for CellWindow {
     const NAME: &'static str = "CELL.WINDOW";
     const RO_NAME: &'static CStr = c"cell.window_ro";
     const NUMBERS: usize = 2;
-    const OPTIONS: &'static str = "[BLOCK seconds] [PARTIAL] [MS]";
+    const OPTIONS: &'static str = "[quantity] [BLOCK seconds] [PARTIAL] [MS]";
 
     type Policy = Policy;
     type State<'a, A: Access> = StoredWindow<'a, A>;

@@ -26,11 +26,16 @@ fn the_example_configuration_is_right_and_a_wrong_one_is_told_by_its_line() {
     let temporary = tempfile::tempdir().expect("a folder");
     let lines = fs::read_to_string(&example).expect("the example");
     let with_table = temporary.path().join("with-table.toml");
-    let of_table = |line: &str| ["[[archive.table]]", "name = ", "meter = ", "columns = "].iter().any(|head| line.starts_with(head));
+    let of_table = |line: &str| {
+        ["[[archive.table]]", "name = ", "meter = ", "columns = "].iter().any(|head| line.starts_with(head))
+    };
     let uncommented = lines.lines().map(|line| line.strip_prefix("# ").filter(|rest| of_table(rest)).unwrap_or(line));
     fs::write(&with_table, uncommented.collect::<Vec<_>>().join("\n")).expect("written");
     let (is_right, text) = check(&with_table);
-    assert!(is_right && fs::read_to_string(&with_table).expect("it").contains("\n[[archive.table]]\nname = "), "{text}");
+    assert!(
+        is_right && fs::read_to_string(&with_table).expect("it").contains("\n[[archive.table]]\nname = "),
+        "{text}"
+    );
     for (right, wrong, part) in [
         ("deadline = \"1s\"", "deadline = \"soon\"", "250ms"),
         ("in_flight = 4096", "in_flights = 4096", "in_flight"),

@@ -188,7 +188,7 @@ export function limiters(name, library) {
         await fails(/^WRONGTYPE Operation against a key holding the wrong kind of value$/, name, "list", ...numbers);
       }
       await fails(/^ERR count must be a 64-bit integer, at least 1, not '0'$/, "CELL.THROTTLE", "u", 1, 0, 60);
-      await fails(/^ERR unknown option 'BLOCK': the options are \[PARTIAL\] \[MS\]$/, "CELL.LOG", "u", 1, 60, "BLOCK", 60);
+      await fails(/^ERR unknown option 'BLOCK': the options are \[quantity\] \[PARTIAL\] \[MS\]$/, "CELL.LOG", "u", 1, 60, "BLOCK", 60);
       await fails(/^ERR AT 1660054277 looks like seconds: /, "METER.HIT", "kpi", "AT", 1660054277);
       await fails(/^ERR wrong number of arguments for 'cell.slide' command$/, "cell.slide", "u");
     });

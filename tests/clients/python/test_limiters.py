@@ -250,7 +250,7 @@ class Limiters:
         self.assert_fails(wrong, "METER.HIT", "list")
         self.assert_fails("count must be a 64-bit integer, at least 1, not '0'", "CELL.THROTTLE", "u", 1, 0, 60)
         self.assert_fails("quantity must be a 64-bit integer, not '1.5'", "CELL.LOG", "u", 1, 60, 1.5)
-        self.assert_fails("unknown option 'BLOCK': the options are [PARTIAL] [MS]", "CELL.LOG", "u", 1, 60, "BLOCK", 60)
+        self.assert_fails("unknown option 'BLOCK': the options are [quantity] [PARTIAL] [MS]", "CELL.LOG", "u", 1, 60, "BLOCK", 60)
         self.assert_fails("AT 1660054277 looks like seconds: give milliseconds since the epoch",
                           "METER.HIT", "kpi", "AT", AT // 1000)  # fmt: skip
         self.assert_fails("wrong number of arguments for 'cell.window' command", "cell.window", "u", 1)
