@@ -32,7 +32,7 @@ pub(crate) trait Limiter {
     const NUMBERS: usize;
     /// The most cells that a call may take or refund at once.
     const MOST_CELLS: i64 = i64::MAX;
-    /// The options, for errors.
+    /// What may follow the numbers, for errors.
     const OPTIONS: &'static str = "[quantity] [PARTIAL] [MS]";
 
     /// The numbers of a call, such as limit and period.
